@@ -1,0 +1,115 @@
+"""The folder of a run: `results/<experiment>_<YYYYmmdd_HHMMSS>/`, `results/latest` -> it, and `run.json` in it."""
+
+import json
+import os
+import platform
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+RUN_FILE = "run.json"
+_PACKAGES = ("torch", "lightning", "transformers", "torchmetrics", "safetensors", "tokenizers", "numpy")
+
+
+class RunFolderError(OSError):
+    """A results folder that cannot be written; the message is one sentence for users."""
+
+
+class ResultsLogger(TensorBoardLogger):
+    """TensorBoard logger whose folder is the run's folder.
+
+    Args:
+        experiment: First part of the folder's name.
+        save_dir: Where the folders of all runs are.
+
+    Raises:
+        RunFolderError: If nothing can be written there; found before anything is loaded or trained.
+    """
+
+    def __init__(self, experiment: str = "numlm", save_dir: str = "results") -> None:
+        self._check_writable(save_dir)
+        run = f"{experiment}_{time.strftime('%Y%m%d_%H%M%S')}"
+        super().__init__(save_dir=save_dir, name="", version=run, default_hp_metric=False)
+
+    @staticmethod
+    @rank_zero_only
+    def _check_writable(folder: str) -> None:
+        try:
+            os.makedirs(folder, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise RunFolderError(
+                f"cannot write results to '{folder}' ({error.strerror}): "
+                "choose another folder with --trainer.logger.save_dir"
+            ) from None
+
+
+class RunRecord(Callback):
+    """Writes `run.json` (versions, seed, device, sizes, command's start) and points `results/latest` at the run."""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write what is known before training."""
+        folder = run_folder(trainer)
+        if not trainer.is_global_zero:
+            return
+        parameters = sum(parameter.numel() for parameter in pl_module.parameters())
+        update_run_record(
+            folder,
+            {
+                "started": time.strftime("%Y-%m-%d %H:%M:%S"),
+                "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
+                "device": _device_name(pl_module.device),
+                "processes": trainer.world_size,
+                "threads": torch.get_num_threads(),
+                "precision": str(trainer.precision),
+                "parameters": parameters,
+                "steps": int(trainer.estimated_stepping_batches),
+                "seed": os.environ.get("PL_GLOBAL_SEED"),
+                "hyperparameters": {**pl_module.hparams},
+            },
+        )
+        latest = folder.parent / "latest"
+        temporary = folder.parent / f".latest-{os.getpid()}"
+        temporary.symlink_to(folder.name)
+        temporary.replace(latest)
+
+
+def run_folder(trainer: Trainer) -> Path:
+    """Folder of the run, the same on every process (all of them must call)."""
+    folder = Path(trainer.log_dir or trainer.default_root_dir)
+    if trainer.is_global_zero:
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def update_run_record(folder: Path, entries: dict[str, Any]) -> None:
+    """Add entries to `run.json`; dictionaries in it are merged."""
+    record = read_json(folder / RUN_FILE) if (folder / RUN_FILE).exists() else {}
+    for key, value in entries.items():
+        record[key] = {**record.get(key, {}), **value} if isinstance(value, dict) else value
+    write_json(folder / RUN_FILE, record)
+
+
+def read_json(path: Path) -> Any:  # noqa: ANN401
+    """The content of a JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write JSON for people to read; NaN and infinity are refused."""
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type}, {os.cpu_count()} cores ({platform.machine()}), lightning {lightning.__version__}"

@@ -1,0 +1,36 @@
+"""One example: a text, and which of its numbers follow from the text before them."""
+
+import re
+from dataclasses import dataclass
+
+from datamodules.templates import Wording
+from datamodules.vocabulary import Language
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A text whose numbers are written as people write them.
+
+    Attributes:
+        text: The whole text.
+        answers: Which of the text's numbers are asked for, as indices into its numbers from left to right.
+        language: Language of the text.
+        wording: Whether all of its sentences were made from templates that the training text uses.
+    """
+
+    text: str
+    answers: tuple[int, ...]
+    language: Language
+    wording: Wording = Wording.SEEN
+
+
+_SENTENCE_END = re.compile(r"(?<=[.?])\s+|(?<=[。？])")
+
+
+def sentences(text: str) -> list[str]:
+    """The sentences of a text, without the space around them.
+
+    >>> sentences("It is 4.5 V. So it is 4.5")
+    ['It is 4.5 V.', 'So it is 4.5']
+    """
+    return [part for part in _SENTENCE_END.split(text) if part]

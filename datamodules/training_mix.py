@@ -1,0 +1,73 @@
+"""The training text: every kind of scene, several restatements or questions in one text, and text without numbers.
+
+No sentence of the training text occurs in the evaluation sets: a text that shares one is drawn again.
+"""
+
+from collections.abc import Iterator
+from random import Random
+
+from datamodules.examples import Example, sentences
+from datamodules.scenes import Sampler, Scene, join_sentences, plain_sentence, with_asides
+from datamodules.templates import TEMPLATES, Wording
+from datamodules.values import basic_value, boundary_value, extreme_value
+from datamodules.vocabulary import LANGUAGES
+from numlm.parsing import find_numbers
+
+_PLAIN_SHARE = 0.08  # texts that ask for nothing
+_SINGLE_SHARE = 0.45  # texts about one fact; the rest has several
+_ONE_FACT_SAMPLERS: tuple[Sampler, ...] = (basic_value, extreme_value, boundary_value)
+
+
+def generate(seed: int | str, reserved: frozenset[str] = frozenset()) -> Iterator[Example]:
+    """Yield training examples without end.
+
+    Args:
+        seed: Seed; the same seed gives the same stream.
+        reserved: Sentences that must not occur.
+    """
+    random = Random(f"training/{seed}")
+    while True:
+        example = _draw(random)
+        if reserved.isdisjoint(sentences(example.text)):
+            yield example
+
+
+def reserved_sentences(examples: Iterator[Example]) -> frozenset[str]:
+    """The sentences of evaluation examples, which training text must not share."""
+    return frozenset(sentence for example in examples for sentence in sentences(example.text))
+
+
+def _draw(random: Random) -> Example:
+    kind = random.random()
+    if kind < _PLAIN_SHARE:
+        return _plain(random)
+    if kind < _PLAIN_SHARE + _SINGLE_SHARE:
+        return _facts(random, random.choice(_ONE_FACT_SAMPLERS), facts=1, asks=random.randint(1, 3))
+    sample = basic_value if random.random() < 0.75 else random.choice(_ONE_FACT_SAMPLERS)
+    facts = random.randint(2, 4)
+    return _facts(random, sample, facts, asks=random.choice((1, facts, facts, facts + 1)))
+
+
+def _plain(random: Random) -> Example:
+    language = random.choices(LANGUAGES, weights=(2, 1))[0]
+    parts = [
+        plain_sentence(random, language, held_out=False, distract=random.random() < 0.5)
+        for _ in range(random.randint(1, 3))
+    ]
+    return Example(join_sentences(parts, language), (), language)
+
+
+def _facts(random: Random, sample: Sampler, facts: int, asks: int) -> Example:
+    scene = Scene(random, sample, facts)
+    templates = TEMPLATES[scene.language, Wording.SEEN]
+    asking = templates.restatements if facts == 1 else templates.questions
+    stated = with_asides(random, scene.statements(templates), scene.language, held_out=False)
+    end = scene.unit + ("。" if scene.language == "zh" else ".")
+    asked: list[str] = []
+    answers: list[int] = []
+    for _ in range(asks):
+        ask = scene.write(random.choice(asking), random.randrange(facts))
+        before = join_sentences([*stated, *asked, ask], scene.language)
+        answers.append(sum(1 for _ in find_numbers(before)) - 1)
+        asked.append(ask + (end if random.random() < 0.5 else end[-1]))
+    return Example(join_sentences([*stated, *asked], scene.language), tuple(answers), scene.language)

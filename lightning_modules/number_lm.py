@@ -1,0 +1,119 @@
+"""The LightningModule: wires NumberLM to steps, logs and an optimizer. All maths is in `numlm`."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from lightning import LightningModule
+from torch import Tensor
+from transformers import get_cosine_schedule_with_warmup
+
+from numlm.batch import Batch
+from numlm.heads import SoftmaxHead, TokenHead
+from numlm.model import NumberLM
+from numlm.number_head import NumberHead
+from numlm.scoring import Scores, score_batch
+
+EMBEDDED_MODEL = str(Path(__file__).resolve().parents[1] / "assets" / "tiny-qwen2")
+_NO_DECAY_DIMENSIONS = 1
+
+
+class NumberLMModule(LightningModule):
+    """Fine-tunes a causal language model to say numbers.
+
+    Args:
+        qwen_model_path: Folder or hub name of the model: a plain backbone, or one exported by an earlier run. The default is
+            the checkpoint in `assets/`.
+        token_head: Decides whether a number comes next: `numlm.heads.SoftmaxHead` or `numlm.heads.OneVsRestHead`.
+        number_head: Decides which number; `numlm.number_head.NumberHead`.
+        lr: Greatest learning rate of the backbone.
+        head_lr: Greatest learning rate of number embedding, abduction and heads.
+        weight_decay: Weight decay of the matrices.
+        warmup_ratio: Share of the steps in which the learning rate rises; it falls as a cosine after that.
+        value_weight: Weight of the number loss beside the token loss.
+        gate_alpha: A number's loss is weighted by `alpha + (1 - alpha) * P(<NUM>)`; 1 is no gate.
+        attn_implementation: Attention of the backbone, "sdpa" or "eager".
+        random_weights: Take the backbone's architecture with random weights, for tests of loading and speed.
+    """
+
+    def __init__(
+        self,
+        qwen_model_path: str = EMBEDDED_MODEL,
+        token_head: Callable[[int], TokenHead] = SoftmaxHead,
+        number_head: Callable[[int], NumberHead] = NumberHead,
+        lr: float = 1e-3,
+        head_lr: float = 2e-3,
+        weight_decay: float = 0.01,
+        warmup_ratio: float = 0.05,
+        value_weight: float = 0.1,
+        gate_alpha: float = 1.0,
+        attn_implementation: str = "sdpa",
+        random_weights: bool = False,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(ignore=["token_head", "number_head"])
+        self.model = NumberLM.from_pretrained(
+            qwen_model_path,
+            token_head=token_head,
+            number_head=number_head,
+            attn_implementation=attn_implementation,
+            random_weights=random_weights,
+        )
+        self.lr = lr
+        self.head_lr = head_lr
+        self.weight_decay = weight_decay
+        self.warmup_ratio = warmup_ratio
+        self.value_weight = value_weight
+        self.gate_alpha = gate_alpha
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of a training batch."""
+        return self._step(batch, "train")
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of a validation batch."""
+        return self._step(batch, "val")
+
+    def _step(self, batch: Batch, stage: str) -> Tensor:
+        losses = self.model.losses(batch, self.gate_alpha)
+        total = losses.total(self.value_weight)
+        figures = {"loss": total, "token": losses.token.mean, "value": losses.value.mean, "pointer": losses.pointer.mean}
+        self.log_dict(
+            {f"{stage}/{name}": figure for name, figure in figures.items()},
+            batch_size=len(batch.input_ids),
+            sync_dist=stage != "train",
+        )
+        self.log(f"{stage}_loss", total, prog_bar=True, logger=False, batch_size=len(batch.input_ids))
+        return total
+
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Scores:
+        """Score a batch of an evaluation set, for the evaluation callback."""
+        return score_batch(self.model, batch)
+
+    def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Scores:
+        """Score a batch of an evaluation set during `fit`, where no test loop can run."""
+        return score_batch(self.model, batch)
+
+    def configure_optimizers(self) -> dict[str, object]:
+        """AdamW with two learning rates, linear warm-up and cosine decay."""
+        heads = {id(parameter) for parameter in self.model.head_parameters()}
+        groups: dict[tuple[bool, bool], list[Tensor]] = {}
+        for parameter in self.model.parameters():
+            if parameter.requires_grad:
+                key = (id(parameter) in heads, parameter.ndim > _NO_DECAY_DIMENSIONS)
+                groups.setdefault(key, []).append(parameter)
+        optimizer = torch.optim.AdamW(
+            [
+                {
+                    "params": parameters,
+                    "lr": self.head_lr if is_head else self.lr,
+                    "weight_decay": self.weight_decay if decays else 0.0,
+                    "name": f"{'head' if is_head else 'backbone'}{'' if decays else '_no_decay'}",
+                }
+                for (is_head, decays), parameters in groups.items()
+            ],
+            betas=(0.9, 0.98),
+        )
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = get_cosine_schedule_with_warmup(optimizer, max(1, int(self.warmup_ratio * steps)), steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -1,0 +1,118 @@
+"""The batch that every part of the project meets on, and the legend of its shapes.
+
+    B  texts          T  tokens of the longest text     F  clock features (`clock.FEATURES`)
+    H  hidden size    V  rows of the embedding table    K  numbers of the text with most numbers
+    A  number slots of the text with most slots (positions whose next token is asked to be a number)
+    R  reading heads  J  hands of the clock (`clock.HANDS`)
+
+Labels follow the Hugging Face convention: `labels[:, t]` is predicted from position t - 1; the model shifts.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from numlm import clock
+from numlm.tokenization import Encoding
+
+IGNORE = -100
+
+
+class Batch(NamedTuple):
+    """Texts as tensors, padded on the right.
+
+    Attributes:
+        input_ids: (B, T) int64.
+        attention_mask: (B, T) int64, 1 on text and 0 on padding.
+        labels: (B, T) int64, -100 where no loss is taken.
+        number_features: (B, T, F) float32, clock features at `<NUM>`, 0 elsewhere.
+        number_bits: (B, T) int64, the bits of the float64 values at `<NUM>`. As integers they survive every
+            precision plugin: `bf16-true` casts floats, float64 too (12345.678 would arrive as 12352).
+        asked: (B, T) bool, the `<NUM>` labels that follow from the text before them; evaluation asks for these.
+        record_ids: (B,) int64, which record a row is, so that evaluation counts each once.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    labels: Tensor
+    number_features: Tensor
+    number_bits: Tensor
+    asked: Tensor
+    record_ids: Tensor
+
+    @property
+    def number_values(self) -> Tensor:
+        """(B, T) float64, the values at `<NUM>`, 0 elsewhere."""
+        return self.number_bits.view(torch.float64)
+
+
+class Record(NamedTuple):
+    """One encoded text.
+
+    Attributes:
+        encoding: Its ids and numbers.
+        answers: Which of its numbers are asked for.
+        record_id: Which record it is.
+    """
+
+    encoding: Encoding
+    answers: tuple[int, ...] = ()
+    record_id: int = 0
+
+
+def collate(records: Sequence[Record], num_token_id: int, pad_token_id: int) -> Batch:
+    """Pad encoded texts to a batch whose labels are the whole texts.
+
+    Raises:
+        ValueError: If there is nothing to collate.
+    """
+    if not records:
+        raise ValueError("a batch needs at least one text")
+    longest = max(len(record.encoding.input_ids) for record in records)
+    input_ids = torch.full((len(records), longest), pad_token_id)
+    attention_mask = torch.zeros_like(input_ids)
+    values = torch.zeros(input_ids.shape, dtype=torch.float64)
+    asked = torch.zeros_like(input_ids, dtype=torch.bool)
+    for row, (encoding, answers, _) in enumerate(records):
+        ids = torch.tensor(encoding.input_ids)
+        input_ids[row, : len(ids)] = ids
+        attention_mask[row, : len(ids)] = 1
+        numbers = torch.tensor([n.value for n in encoding.numbers], dtype=torch.float64)
+        places = (ids == num_token_id).nonzero()[:, 0]
+        values[row, places] = numbers
+        asked[row, places[list(answers)]] = True
+    is_number = (input_ids == num_token_id) & (attention_mask == 1)
+    features = torch.zeros(*input_ids.shape, clock.FEATURES)
+    features[is_number] = clock.encode(values[is_number])
+    return Batch(
+        input_ids=input_ids,
+        attention_mask=attention_mask,
+        labels=input_ids.masked_fill(attention_mask == 0, IGNORE),
+        number_features=features,
+        number_bits=values.view(torch.int64),
+        asked=asked,
+        record_ids=torch.tensor([record.record_id for record in records]),
+    )
+
+
+def positions_of(mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Where a mask is true, row by row, padded to the fullest row.
+
+    Args:
+        mask: (B, T) bool.
+
+    Returns:
+        positions: (B, K) int64, in order; 0 where there is none.
+        valid: (B, K) bool. K is at least 1.
+    """
+    count = max(int(mask.sum(-1).max()), 1)
+    order = torch.argsort((~mask).byte(), dim=-1, stable=True)[:, :count]
+    valid = mask.gather(-1, order)
+    return order.masked_fill(~valid, 0), valid
+
+
+def take_positions(tensor: Tensor, positions: Tensor) -> Tensor:
+    """Rows of (B, T, ...) at positions (B, K), as (B, K, ...)."""
+    return tensor[torch.arange(len(positions), device=positions.device)[:, None], positions]

@@ -1,0 +1,85 @@
+"""Model folders: what must be in one, and one sentence about what is not."""
+
+from pathlib import Path
+
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+NUMBER_CONFIG = "number_lm.json"
+NUMBER_WEIGHTS = "number_lm.safetensors"
+
+_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+_TOKENIZERS = ("tokenizer.json", "vocab.json", "tokenizer.model")
+
+
+class ModelNotFoundError(FileNotFoundError):
+    """A model folder or name that cannot be loaded; the message is one sentence for users."""
+
+
+def resolve_model_path(path: str) -> str:
+    """Check that a path can be a model folder before anything is loaded from it.
+
+    Args:
+        path: A folder (which may begin with `~`), or the name of a model on the hub.
+
+    Returns:
+        The folder, or the name as it is.
+
+    Raises:
+        ModelNotFoundError: If it is a folder that lacks something, or a path to nothing.
+    """
+    folder = Path(path).expanduser()
+    if not folder.exists():
+        if not path or path.startswith((".", "~", "/")) or path.count("/") > 1 or "\\" in path:
+            raise ModelNotFoundError(
+                f"no model folder at '{path}': give the folder of a downloaded model "
+                "(`hf download Qwen/Qwen2.5-0.5B --local-dir FOLDER` gets one) or a name on the hub"
+            )
+        return path
+    wanted = {
+        "configuration (config.json)": ("config.json",),
+        "tokenizer (tokenizer.json)": _TOKENIZERS,
+        "weights (*.safetensors)": _WEIGHTS,
+    }
+    missing = [what for what, patterns in wanted.items() if not any(f for p in patterns for f in folder.glob(p))]
+    if missing:
+        raise ModelNotFoundError(
+            f"the model folder '{path}' has no {' and no '.join(missing)}: download it whole, "
+            "with `hf download Qwen/Qwen2.5-0.5B --local-dir FOLDER` for example"
+        )
+    return str(folder)
+
+
+def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model folder or hub name.
+
+    Raises:
+        ModelNotFoundError: As `resolve_model_path`, or if the hub does not give it.
+    """
+    return _from_hub(AutoTokenizer.from_pretrained, path)
+
+
+def load_backbone(path: str, weights: bool = True, **options: object) -> PreTrainedModel:
+    """The causal language model of a model folder or hub name.
+
+    Args:
+        path: Folder or hub name.
+        weights: Whether to load weights; without, the architecture with random ones.
+        **options: Given to Transformers: `dtype`, `attn_implementation`.
+
+    Raises:
+        ModelNotFoundError: As `resolve_model_path`, or if the hub does not give it.
+    """
+    if weights:
+        return _from_hub(AutoModelForCausalLM.from_pretrained, path, **options)
+    return AutoModelForCausalLM.from_config(_from_hub(AutoConfig.from_pretrained, path), **options)
+
+
+def _from_hub(load, path: str, **options):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN003, ANN202
+    """Load, with one sentence instead of another library's page where nothing can be loaded."""
+    resolved = resolve_model_path(path)
+    try:
+        return load(resolved, **options)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        where = "the folder" if Path(resolved).is_dir() else "no folder of that name, and the hub did not give"
+        raise ModelNotFoundError(f"cannot load the model '{path}' ({where} it): {reason}") from None

@@ -1,0 +1,102 @@
+"""The clock: a value as phases of its logarithm, and back (float64 throughout).
+
+With L = log10|v| the features of a value are
+
+    [L / 6, sign, is-zero, is-nonzero, cos and sin of 2*pi*(L / P mod 1) for every period P of `PERIODS`]
+
+A scalar that leaves a network keeps about three digits. A clock keeps far more digits than any of its hands is accurate,
+because a hand only has to resolve the one before it: `read_clock` goes from the longest period to the shortest as one reads a
+vernier. Phases of the logarithm have no jump at 9.99 -> 10.0, and 1e-5 and 1e5 are equally precise.
+
+This is the only file that computes in float64; what leaves `encode` is float32 of size about 1.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+PERIODS = (100.0, 10.0, 1.0, 0.1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+HANDS = len(PERIODS)
+MAGNITUDE, SIGN, IS_ZERO, IS_NONZERO, FIRST_HAND = 0, 1, 2, 3, 4
+FEATURES = FIRST_HAND + 2 * HANDS
+MAGNITUDE_UNIT = 6.0
+_RESOLVED = 0.3  # a hand is read when what is known is within this share of its period
+_FARTHEST = 50.0  # |L| beyond which the longest hand has gone round
+
+
+def encode(values: Tensor) -> Tensor:
+    """Clock features of values.
+
+    Args:
+        values: (...) float64, finite.
+
+    Returns:
+        (..., FEATURES) float32.
+
+    >>> encode(torch.tensor([0.0, 1.0], dtype=torch.float64))[:, :4].tolist()
+    [[0.0, 0.0, 1.0, 0.0], [0.0, 1.0, 0.0, 1.0]]
+    """
+    values = values.double()
+    nonzero = values != 0
+    magnitude = torch.log10(values.abs().where(nonzero, 1.0))
+    head = torch.stack(
+        [magnitude.clamp(-_FARTHEST, _FARTHEST) / MAGNITUDE_UNIT, values.sign(), (~nonzero).double(), nonzero.double()],
+        dim=-1,
+    )
+    periods = torch.tensor(PERIODS, dtype=torch.float64, device=values.device)
+    angles = 2 * math.pi * torch.remainder(magnitude[..., None] / periods, 1.0)
+    hands = torch.stack([angles.cos(), angles.sin()], dim=-1) * nonzero[..., None, None]
+    return torch.cat([head, hands.flatten(-2)], dim=-1).float()
+
+
+def read_clock(loc: Tensor, scale: Tensor, hands: Tensor, hand_scales: Tensor) -> tuple[Tensor, Tensor]:
+    """Sharpen a value by its hands, from the longest period to the shortest.
+
+    Starts from v = log10|loc| with the uncertainty w = scale / (|loc| ln 10). For every hand the candidate is the L nearest to v
+    that agrees with the hand; it replaces (v, w) when w is under 0.3 of the period and the hand is finer than w. Where not even
+    the value's own magnitude is certain, no hand is read and the value stays as it was.
+
+    Args:
+        loc: (...) float64, the value as the linear output gives it.
+        scale: (...) float64 > 0, its Cauchy scale.
+        hands: (..., HANDS, 2), direction of each hand; any length.
+        hand_scales: (..., HANDS) > 0, Cauchy scale of each hand's angle in radians.
+
+    Returns:
+        The value and its scale, both (...) float64.
+    """
+    loc, scale, hands, hand_scales = loc.double(), scale.double(), hands.double(), hand_scales.double()
+    tiny = torch.finfo(torch.float64).tiny
+    v = torch.log10(loc.abs().clamp(min=tiny))
+    w = scale / (loc.abs().clamp(min=tiny) * math.log(10))
+    phases = torch.atan2(hands[..., 1], hands[..., 0]) / (2 * math.pi)
+    read = torch.zeros_like(loc, dtype=torch.bool)
+    for j, period in enumerate(PERIODS):
+        candidate = v + period * _centred(phases[..., j] - v / period)
+        width = hand_scales[..., j] / (2 * math.pi) * period
+        take = (w < _RESOLVED * period) & (width < w)
+        v, w = torch.where(take, candidate, v), torch.where(take, width, w)
+        read |= take
+    value = loc.sign() * 10.0**v
+    return torch.where(read, value, loc), torch.where(read, w * value.abs() * math.log(10), scale)
+
+
+def _centred(turns: Tensor) -> Tensor:
+    """Turns brought into [-1/2, 1/2)."""
+    return torch.remainder(turns + 0.5, 1.0) - 0.5
+
+
+def shortest_decimal(value: float, half_width: float) -> float:
+    """The decimal with the fewest digits within `half_width` of the value, the nearest of them.
+
+    >>> shortest_decimal(42.4999997, 1e-5), shortest_decimal(17.3412, 0.06), shortest_decimal(1e-9, 0.01)
+    (42.5, 17.3, 0.0)
+    """
+    if not math.isfinite(value) or abs(value) <= half_width:
+        return 0.0 if math.isfinite(value) else value
+    for digits in range(1, 17):
+        candidate = float(f"{value:.{digits - 1}e}")
+        if abs(candidate - value) <= half_width:
+            return candidate
+    return value

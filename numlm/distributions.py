@@ -1,0 +1,103 @@
+"""Cauchy, wrapped Cauchy, and the mixture of point masses and a Cauchy that is the answer to "which number?".
+
+Log-likelihoods are float32 and stable in the tails; quantiles are float64, because a copied value is exact.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+def cauchy_nll(x: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
+    """Negative log-likelihood `log(pi s) + log(1 + ((x - loc) / s)^2)` in nats, elementwise.
+
+    >>> round(cauchy_nll(torch.tensor(1.0), torch.tensor(0.0), torch.tensor(1.0)).item(), 4)
+    1.8379
+    """
+    standardized = (x - loc) / scale
+    return math.log(math.pi) + scale.log() + 2 * torch.hypot(standardized, torch.ones_like(standardized)).log()
+
+
+def cauchy_cdf(x: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
+    """P(X <= x), without the cancellation of `1/2 + atan(.)/pi` in the lower tail."""
+    standardized = (x - loc) / scale
+    return torch.atan2(torch.ones_like(standardized), -standardized) / math.pi
+
+
+def wrapped_cauchy_nll(direction: Tensor, target: Tensor, scale: Tensor) -> Tensor:
+    """Negative log-likelihood of an angle under a wrapped Cauchy, in nats without the constant log(2 pi).
+
+    `-log sinh g + log(2 sinh(g/2)^2 + 1 - cos d)`, with `1 - cos d` as half the squared distance of two unit vectors; the
+    textbook form `log(cosh g - cos d)` loses every digit in float32 where d is small.
+
+    Args:
+        direction: (..., 2) unit vector of the predicted angle.
+        target: (..., 2) unit vector of the true angle.
+        scale: (...) g > 0, the Cauchy scale that was wrapped, in radians.
+
+    Returns:
+        (...) nats; lower is better.
+    """
+    distance = (direction - target).square().sum(-1) / 2
+    return -_log_sinh(scale) + torch.log(2 * torch.sinh(scale / 2).square() + distance)
+
+
+def _log_sinh(x: Tensor) -> Tensor:
+    """log(sinh(x)) for x > 0, without overflow."""
+    return x + torch.log(-torch.expm1(-2 * x)) - math.log(2)
+
+
+@dataclass(frozen=True, slots=True)
+class ValueMixture:
+    """Point masses at the text's numbers and one Cauchy for a new one.
+
+    Attributes:
+        atoms: (N, K) float64, the values that could be copied.
+        weights: (N, K) float64, their probabilities; 0 where there is no number.
+        loc: (N,) float64, location of the new number.
+        scale: (N,) float64 > 0, its scale.
+    """
+
+    atoms: Tensor
+    weights: Tensor
+    loc: Tensor
+    scale: Tensor
+
+    @property
+    def new(self) -> Tensor:
+        """(N,) probability of a new number."""
+        return (1 - self.weights.sum(-1)).clamp(0, 1)
+
+    def cdf(self, x: Tensor) -> Tensor:
+        """P(value <= x) for x (N,)."""
+        copied = (self.weights * (self.atoms <= x[:, None])).sum(-1)
+        return copied + self.new * cauchy_cdf(x, self.loc, self.scale)
+
+    def quantile(self, level: float) -> tuple[Tensor, Tensor]:
+        """The least x with `cdf(x) >= level`.
+
+        Args:
+            level: In (0, 1).
+
+        Returns:
+            x: (N,) float64. An atom is returned exactly as it is.
+            source: (N,) int64, the column of that atom, or -1 for a new number.
+        """
+        order = torch.argsort(self.atoms, dim=-1, stable=True)
+        atoms, weights = self.atoms.gather(-1, order), self.weights.gather(-1, order)
+        new, loc, scale = (t[:, None] for t in (self.new, self.loc, self.scale))
+        through = weights.cumsum(-1)  # copied mass at and below each atom
+        # The answer is the first atom whose cdf reaches the level, unless the Cauchy reaches it earlier.
+        reached = (through + new * cauchy_cdf(atoms, loc, scale) >= level) & (weights > 0)
+        exists = reached.any(-1)
+        first = reached.long().argmax(-1)
+        below = torch.where(exists, through.gather(-1, first[:, None])[:, 0], through[:, -1])
+        below = below - torch.where(exists, weights.gather(-1, first[:, None])[:, 0], 0.0)
+        remaining = (level - below) / self.new.clamp(min=torch.finfo(torch.float64).tiny)
+        inside = (remaining > 0) & (remaining < 1)
+        smooth = self.loc - self.scale / torch.tan(math.pi * torch.where(inside, remaining, 0.5))
+        atom = atoms.gather(-1, first[:, None])[:, 0]
+        is_atom = exists & ~(inside & (smooth < atom))
+        return torch.where(is_atom, atom, smooth), torch.where(is_atom, order.gather(-1, first[:, None])[:, 0], -1)

@@ -1,0 +1,295 @@
+"""NumberLM: number embedding -> backbone -> abduction -> token head and number head.
+
+    model = NumberLM.from_pretrained("assets/tiny-qwen2")    # a plain backbone, or an exported model
+    model.predict(["The first lamp is at 42.5 volts. In short, it is"])
+
+Any Hugging Face causal language model is the backbone. `<NUM>` takes the first row of the embedding table that the tokenizer does not
+use (151665 of Qwen2.5's 151936: no resize); where there is no spare row one is added, and the table is never shrunk.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from numlm.batch import IGNORE, Batch, Record, collate, positions_of, take_positions
+from numlm.checkpoint import NUMBER_CONFIG, NUMBER_WEIGHTS, load_backbone, load_tokenizer, resolve_model_path
+from numlm.clock import shortest_decimal
+from numlm.embedding import NumberEmbedding
+from numlm.heads import TOKEN_HEADS, Abduction, Latent, SoftmaxHead, TokenHead
+from numlm.losses import Term, pointer_nll, value_nll
+from numlm.number_head import NumberAnswer, NumberHead
+from numlm.parsing import render
+from numlm.reading import TextNumbers
+from numlm.tokenization import NumberTokenizer
+
+
+class Losses(NamedTuple):
+    """The losses of a batch, as sums and counts.
+
+    Attributes:
+        token: Token loss, over labelled positions.
+        value: Negative log-likelihood of new values, over number labels.
+        pointer: Negative log-likelihood of copy-or-new, over number labels.
+        gated: `gate * (value + pointer)`, over number labels.
+    """
+
+    token: Term
+    value: Term
+    pointer: Term
+    gated: Term
+
+    def total(self, value_weight: float) -> Tensor:
+        """Token loss + weight * gated number loss."""
+        return self.token.mean + value_weight * self.gated.mean
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What the model says comes after a prompt.
+
+    Attributes:
+        value: The number, as the shortest decimal its certainty supports.
+        low: Lower end of the 80 % interval.
+        high: Upper end of the 80 % interval.
+        p_number: Probability that a number comes next.
+        source: Index of the prompt's number that was copied, or None for a new one.
+        text: The prompt, continued with the number.
+    """
+
+    value: float
+    low: float
+    high: float
+    p_number: float
+    source: int | None
+    text: str
+
+
+class NumberLM(nn.Module):
+    """A causal language model that reads and writes numbers as values.
+
+    Args:
+        backbone: The language model.
+        tokenizer: Its tokenizer, with the id of `<NUM>`.
+        token_head: Decides which token comes next.
+        number_head: Decides which number.
+    """
+
+    def __init__(
+        self, backbone: PreTrainedModel, tokenizer: NumberTokenizer, token_head: TokenHead, number_head: NumberHead
+    ) -> None:
+        super().__init__()
+        hidden_size = backbone.config.get_text_config().hidden_size
+        self.tokenizer = tokenizer
+        self.backbone = backbone
+        self.number_embedding = NumberEmbedding(hidden_size)
+        self.abduction = Abduction(hidden_size)
+        self.token_head = token_head
+        self.number_head = number_head
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str | Path,
+        token_head: Callable[[int], TokenHead] = SoftmaxHead,
+        number_head: Callable[[int], NumberHead] = NumberHead,
+        dtype: torch.dtype = torch.float32,
+        attn_implementation: str = "sdpa",
+        random_weights: bool = False,
+    ) -> Self:
+        """Load a plain backbone, with new heads, or an exported model with its own.
+
+        The model is returned in training mode, which Transformers does not do.
+
+        Args:
+            path: Folder or hub name.
+            token_head: Makes the token head from the number of rows; not used for an exported model.
+            number_head: Makes the number head from the hidden size; not used for an exported model.
+            dtype: Type of the backbone's weights, whatever the files have. The heads are float32.
+            attn_implementation: Attention of the backbone, "sdpa" or "eager".
+            random_weights: Take the architecture only, for tests of loading and speed.
+
+        Raises:
+            ModelNotFoundError: If there is no whole model at the path; the message is one sentence.
+        """
+        path = resolve_model_path(str(path))
+        base = load_tokenizer(path)
+        backbone = load_backbone(
+            path, weights=not random_weights, dtype=dtype, attn_implementation=attn_implementation
+        )
+        tokenizer = NumberTokenizer(base, num_token_id=len(base))
+        rows = backbone.get_input_embeddings().weight.shape[0]
+        if tokenizer.num_token_id >= rows:
+            rows = tokenizer.num_token_id + 1
+            backbone.resize_token_embeddings(rows, mean_resizing=False)
+        config_file = Path(path) / NUMBER_CONFIG
+        if config_file.exists():
+            config = json.loads(config_file.read_text())
+            model = cls(
+                backbone,
+                tokenizer,
+                TOKEN_HEADS[config["token_head"]](rows),
+                NumberHead(backbone.config.get_text_config().hidden_size, **config["number_head"]),
+            )
+            model._number_modules().load_state_dict(load_file(Path(path) / NUMBER_WEIGHTS))
+        else:
+            hidden_size = backbone.config.get_text_config().hidden_size
+            model = cls(backbone, tokenizer, token_head(rows), number_head(hidden_size))
+            model._start_num_row()
+        return model.train()
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write backbone, tokenizer and number modules as safetensors and JSON.
+
+        The backbone in the folder loads with `AutoModelForCausalLM`, the whole with `NumberLM.from_pretrained`.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.backbone.save_pretrained(folder)
+        self.tokenizer.base.save_pretrained(folder)
+        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self._number_modules().state_dict().items()}
+        save_file(weights, folder / NUMBER_WEIGHTS, metadata={"format": "pt"})
+        token_head = next(name for name, head in TOKEN_HEADS.items() if type(self.token_head) is head)
+        config = {
+            "token_head": token_head,
+            "number_head": self.number_head.settings,
+            "num_token_id": self.tokenizer.num_token_id,
+        }
+        (folder / NUMBER_CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+
+    def _number_modules(self) -> nn.ModuleDict:
+        """What this project adds to the backbone."""
+        return nn.ModuleDict(
+            {
+                "number_embedding": self.number_embedding,
+                "abduction": self.abduction,
+                "token_head": self.token_head,
+                "number_head": self.number_head,
+            }
+        )
+
+    @torch.no_grad()
+    def _start_num_row(self) -> None:
+        """Give `<NUM>` the mean row, whatever its spare row held, and read it as a digit at first.
+
+        The mean row is a token that nothing is known about; as an output it ranks in the middle of the vocabulary.
+        """
+        digits = [self.tokenizer.base(digit, add_special_tokens=False)["input_ids"][-1] for digit in "0123456789"]
+        num_id = self.tokenizer.num_token_id
+        for embeddings in {self.backbone.get_input_embeddings(), self.backbone.get_output_embeddings()}:
+            table = embeddings.weight
+            table[num_id] = table[:num_id].float().mean(0).to(table.dtype)
+        rows = self.backbone.get_input_embeddings().weight
+        self.number_embedding.start_from(rows[num_id], rows[digits])
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        """Parameters that this project adds to the backbone."""
+        return list(self._number_modules().parameters())
+
+    def forward(self, batch: Batch) -> Latent:
+        """Latent cause at every position, loc (B, T, H) and scale (B, T, 1)."""
+        embeddings = self.backbone.get_input_embeddings()(batch.input_ids)
+        embeddings = embeddings + self.number_embedding(batch.number_features).to(embeddings.dtype)
+        outputs = self.backbone.base_model(
+            inputs_embeds=embeddings, attention_mask=batch.attention_mask, use_cache=False
+        )
+        return self.abduction(outputs.last_hidden_state)
+
+    def token_scores(self, latent: Latent) -> Tensor:
+        """Scores (..., V) of the next token from the latent cause (..., H); greater is more probable."""
+        return self.token_head.scores(latent, self.backbone.get_output_embeddings().weight)
+
+    def slots(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Positions (B, A) whose next token is labelled `<NUM>`, and which of them are real (B, A)."""
+        return positions_of(batch.labels[:, 1:] == self.tokenizer.num_token_id)
+
+    def number_answer(self, latent: Latent, batch: Batch, positions: Tensor) -> NumberAnswer:
+        """Which number comes after each of the positions (B, A)."""
+        is_number = (batch.input_ids == self.tokenizer.num_token_id) & (batch.attention_mask == 1)
+        places, exists = positions_of(is_number)
+        numbers = TextNumbers(
+            states=take_positions(latent.loc, places),
+            features=take_positions(batch.number_features, places),
+            values=take_positions(batch.number_values, places),
+            visible=exists[:, None, :] & (places[:, None, :] <= positions[:, :, None]),
+        )
+        at = Latent(take_positions(latent.loc, positions), take_positions(latent.scale, positions))
+        return self.number_head(at, numbers)
+
+    def losses(self, batch: Batch, gate_alpha: float = 1.0) -> Losses:
+        """Losses of a batch in float32; labels of -100 take no part.
+
+        Args:
+            batch: The batch.
+            gate_alpha: A number's loss is weighted by `alpha + (1 - alpha) * P(<NUM>)`; 1 is no gate.
+        """
+        latent = self(batch)
+        labels = batch.labels[:, 1:]
+        labelled = labels != IGNORE
+        scores = self.token_scores(Latent(latent.loc[:, :-1][labelled], latent.scale[:, :-1][labelled]))
+        labels = labels[labelled]
+        token = Term(self.token_head.loss(scores, labels).sum(), labelled.sum())
+
+        positions, real = self.slots(batch)
+        answer = self.number_answer(latent, batch, positions)
+        targets = take_positions(batch.number_values[:, 1:], positions)
+        gate = torch.ones_like(answer.magnitude)
+        p_number = self.token_head.prob(scores, self.tokenizer.num_token_id)[labels == self.tokenizer.num_token_id]
+        gate[real] = gate_alpha + (1 - gate_alpha) * p_number.detach()
+        # Rows without a number leave a zero that still reaches every head, as several processes need.
+        value, pointer = value_nll(answer, targets) * real, pointer_nll(answer, targets) * real
+        count = real.sum()
+        return Losses(
+            token, Term(value.sum(), count), Term(pointer.sum(), count), Term((gate * (value + pointer)).sum(), count)
+        )
+
+    @torch.no_grad()
+    def predict(self, prompts: list[str]) -> list[Prediction]:
+        """The number that comes after each prompt.
+
+        Where the prompt does not end in a space the number may follow at once (Chinese) or after a space (English); the
+        more probable way is taken, and `p_number` is the probability of either.
+
+        Raises:
+            ValueError: If a prompt is empty.
+        """
+        if not all(prompts):
+            raise ValueError("a prompt is empty: there is nothing a number could follow")
+        was_training = self.training
+        self.eval()
+        predictions = [self._predict_one(prompt) for prompt in prompts]
+        self.train(was_training)
+        return predictions
+
+    def _predict_one(self, prompt: str) -> Prediction:
+        leads = [""] if prompt[-1].isspace() else ["", " "]
+        candidates = []
+        for lead in leads:
+            encoding = self.tokenizer.encode(prompt + lead)
+            batch = collate([Record(encoding)], self.tokenizer.num_token_id, self.tokenizer.pad_token_id)
+            batch = Batch(*(t.to(next(self.parameters()).device) for t in batch))
+            latent = self(batch)
+            scores = self.token_scores(latent)[0]
+            p_number = self.token_head.prob(scores[-1], self.tokenizer.num_token_id).item()
+            if lead:
+                p_number *= self.token_head.prob(scores[-2], encoding.input_ids[-1]).item()
+            candidates.append((p_number, lead, latent, batch))
+        p_number, lead, latent, batch = max(candidates, key=lambda candidate: candidate[0])
+        last = torch.tensor([[batch.input_ids.shape[1] - 1]], device=batch.input_ids.device)
+        mixture = self.number_answer(latent, batch, last).mixture()
+        median, source = mixture.quantile(0.5)
+        value = median.item() if source.item() >= 0 else shortest_decimal(median.item(), mixture.scale.item())
+        return Prediction(
+            value=value,
+            low=mixture.quantile(0.1)[0].item(),
+            high=mixture.quantile(0.9)[0].item(),
+            p_number=sum(candidate[0] for candidate in candidates),
+            source=source.item() if source.item() >= 0 else None,
+            text=prompt + lead + render(value),
+        )

@@ -1,0 +1,140 @@
+"""Text -> token ids, with one `<NUM>` for every number and its value beside it.
+
+Only the number's characters are replaced; every other token is what the base tokenizer gives for the same text. To that end
+each number is first replaced by the single character `0`: a digit separates the same way as the digits it stands for, and
+byte-level tokenizers with single digits (Qwen's) give it a token of its own. Where a tokenizer joins the digit to what
+stands before it (GPT-2's ` 0`), that token is cut at the number.
+
+`<NUM>` is never added to the base tokenizer: its id lives beside it, so that a literal `<NUM>` in a user's text stays ordinary
+text, and text without numbers gives the base tokenizer's ids.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerBase
+
+from numlm.parsing import Number, find_numbers, render
+
+NUM_TOKEN = "<NUM>"
+_PLACEHOLDER = "0"
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """A text as token ids.
+
+    Attributes:
+        input_ids: The ids, `<NUM>` where a number stands.
+        numbers: The numbers in order, one for every `<NUM>`.
+    """
+
+    input_ids: list[int]
+    numbers: list[Number]
+
+
+class NumberTokenizer:
+    """A Hugging Face tokenizer that reads every number as one token.
+
+    Args:
+        base: A fast tokenizer.
+        num_token_id: Id of `<NUM>`; must not be an id that the base tokenizer uses.
+
+    Raises:
+        ValueError: If the tokenizer is not a fast one, or the id is one of its own.
+    """
+
+    def __init__(self, base: PreTrainedTokenizerBase, num_token_id: int) -> None:
+        if not base.is_fast:
+            raise ValueError(
+                f"{type(base).__name__} has no character offsets, which finding numbers needs: save it with a tokenizer.json"
+            )
+        if num_token_id < len(base):
+            raise ValueError(f"<NUM> needs an id of its own, but {num_token_id} is one of the tokenizer's {len(base)}")
+        self.base = base
+        self.num_token_id = num_token_id
+
+    @property
+    def pad_token_id(self) -> int:
+        """Id used for padding; where the base tokenizer has none, its end-of-text token."""
+        for token_id in (self.base.pad_token_id, self.base.eos_token_id):
+            if token_id is not None:
+                return int(token_id)
+        return 0
+
+    def encode(self, text: str) -> Encoding:
+        """Encode one text."""
+        return self.encode_batch([text])[0]
+
+    def encode_batch(self, texts: Sequence[str]) -> list[Encoding]:
+        """Encode texts; no special tokens are added."""
+        replaced = [_replace_numbers(text) for text in texts]
+        encoded = self.base(
+            [text for text, _, _ in replaced],
+            add_special_tokens=False,
+            return_offsets_mapping=True,
+            return_attention_mask=False,
+        )
+        return [
+            Encoding(self._insert(text, ids, offsets, starts) if starts else ids, numbers)
+            for (text, starts, numbers), ids, offsets in zip(
+                replaced, encoded["input_ids"], encoded["offset_mapping"], strict=True
+            )
+        ]
+
+    def _insert(self, text: str, ids: list[int], offsets: list[tuple[int, int]], starts: list[int]) -> list[int]:
+        """Put `<NUM>` where the placeholders are."""
+        result: list[int] = []
+        pending = iter([*starts, len(text) + 1])
+        position = next(pending)
+        for token_id, (start, end) in zip(ids, offsets, strict=True):
+            while start <= position < end:  # the token holds a number: keep what stands around it
+                result += self._plain_ids(text[start:position])
+                result.append(self.num_token_id)
+                start, position = position + 1, next(pending)
+                token_id = -1
+            if token_id >= 0:
+                result.append(token_id)
+            else:
+                result += self._plain_ids(text[start:end])
+        return result
+
+    def _plain_ids(self, text: str) -> list[int]:
+        return list(self.base(text, add_special_tokens=False)["input_ids"]) if text else []
+
+    def decode(self, input_ids: Sequence[int], numbers: Sequence[Number | float] = ()) -> str:
+        """Text of token ids, the numbers written in place; `<NUM>` where none is left."""
+        pieces: list[str] = []
+        run: list[int] = []
+        left = iter(numbers)
+        for token_id in [*input_ids, self.num_token_id]:
+            if token_id != self.num_token_id:
+                run.append(token_id)
+                continue
+            pieces.append(self.base.decode(run, clean_up_tokenization_spaces=False))
+            number = next(left, None)
+            surface = number.surface if isinstance(number, Number) else None if number is None else render(number)
+            pieces.append(NUM_TOKEN if surface is None else surface)
+            run = []
+        return "".join(pieces[:-1])
+
+    def token_text(self, token_id: int) -> str:
+        """The text of one token, for messages and charts."""
+        return NUM_TOKEN if token_id == self.num_token_id else str(self.base.decode([token_id]))
+
+
+def _replace_numbers(text: str) -> tuple[str, list[int], list[Number]]:
+    """The text with one placeholder character a number, where the placeholders are, and the numbers."""
+    pieces: list[str] = []
+    starts: list[int] = []
+    numbers: list[Number] = []
+    position = length = 0
+    for start, end, number in find_numbers(text):
+        pieces += [text[position:start], _PLACEHOLDER]
+        length += start - position
+        starts.append(length)
+        length += 1
+        numbers.append(number)
+        position = end
+    pieces.append(text[position:])
+    return "".join(pieces), starts, numbers

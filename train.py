@@ -1,0 +1,56 @@
+"""NumLM's command line.
+
+    python train.py fit                                    # the whole experiment on the embedded checkpoint
+    python train.py fit --config configs/qwen2.5-0.5b.yaml --model.qwen_model_path /path/to/Qwen2.5-0.5B
+    python train.py fit --config configs/smoke.yaml        # the same in seconds, to see it run
+    python train.py test --model.qwen_model_path results/latest/model
+    python train.py fit --help
+
+`configs/default.yaml` is read first, `--config` files and options after it in their order; the last one wins.
+"""
+
+import logging
+import os
+import sys
+import warnings
+from pathlib import Path
+
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+
+from callbacks.run_folder import RunFolderError
+from datamodules.number_data_module import NumberDataModule
+from lightning_modules.number_lm import NumberLMModule
+from numlm.checkpoint import ModelNotFoundError
+
+DEFAULT_CONFIG = Path(__file__).resolve().parent / "configs" / "default.yaml"
+
+
+class NumberLMCLI(LightningCLI):
+    """LightningCLI of one module and one data module, which share the model's path."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """The data module tokenizes with the model's tokenizer."""
+        parser.link_arguments("model.qwen_model_path", "data.qwen_model_path")
+
+
+def main(args: ArgsType = None) -> NumberLMCLI:
+    """Run a subcommand; errors that a user can mend are one sentence and exit code 1."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
+        logging.getLogger(name).addFilter(lambda record: "Tip:" not in record.getMessage())
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    defaults = {"default_config_files": [str(DEFAULT_CONFIG)]}
+    try:
+        return NumberLMCLI(
+            NumberLMModule,
+            NumberDataModule,
+            save_config_kwargs={"overwrite": True},
+            parser_kwargs={subcommand: defaults for subcommand in ("fit", "validate", "test", "predict")},
+            args=["fit"] if args is None and len(sys.argv) == 1 else args,
+        )
+    except (ModelNotFoundError, RunFolderError) as error:
+        raise SystemExit(f"error: {error}") from None
+
+
+if __name__ == "__main__":
+    main()
