@@ -1,12 +1,13 @@
 """NumLM's command line.
 
-    python train.py fit                                    # the whole experiment on the embedded checkpoint
-    python train.py fit --config configs/qwen2.5-0.5b.yaml --model.qwen_model_path /path/to/Qwen2.5-0.5B
-    python train.py fit --config configs/smoke.yaml        # the same in seconds, to see it run
-    python train.py test --model.qwen_model_path results/latest/model
-    python train.py fit --help
+    python train.py fit                                    # the whole experiment on the embedded
+    checkpoint python train.py fit --config configs/qwen2.5-0.5b.yaml --model.qwen_model_path
+    /path/to/Qwen2.5-0.5B python train.py fit --config configs/smoke.yaml        # the same in
+    seconds, to see it run python train.py test --model.qwen_model_path results/latest/model python
+    train.py fit --help
 
-`configs/default.yaml` is read first, `--config` files and options after it in their order; the last one wins.
+`configs/default.yaml` is read first, `--config` files and options after it in their order; the
+last one wins.
 """
 
 import logging
@@ -45,7 +46,9 @@ def main(args: ArgsType = None) -> NumberLMCLI:
             NumberLMModule,
             NumberDataModule,
             save_config_kwargs={"overwrite": True},
-            parser_kwargs={subcommand: defaults for subcommand in ("fit", "validate", "test", "predict")},
+            parser_kwargs={
+                subcommand: defaults for subcommand in ("fit", "validate", "test", "predict")
+            },
             args=["fit"] if args is None and len(sys.argv) == 1 else args,
         )
     except (ModelNotFoundError, RunFolderError) as error:

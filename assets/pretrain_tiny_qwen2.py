@@ -1,15 +1,16 @@
-"""Make the embedded checkpoint `assets/tiny-qwen2/` from a seed: tokenizer, pretraining, measured quality.
+"""Make the embedded checkpoint `assets/tiny-qwen2/` from a seed and measure its quality.
 
-    python assets/pretrain_tiny_qwen2.py                     # about an hour and a half on two CPU cores
-    python assets/pretrain_tiny_qwen2.py --steps 100 --output /tmp/tiny   # to see it run
+    python assets/pretrain_tiny_qwen2.py                # under an hour on two CPU cores
+    python assets/pretrain_tiny_qwen2.py --steps 100 --output /tmp/tiny     # to see it run
 
-A Qwen2 of about 1.8 million parameters learns generated text whose numbers are written as digits, one token a
-digit, as Qwen's are. It is a real baseline for the experiment: it restates a number digit by digit, looks one up by
-name among several, and has never seen `<NUM>`. None of the evaluation's sentences and none of its unseen wording is in
-its training text.
+A Qwen2 of 1.6 million parameters learns generated text whose numbers are written as digits,
+one token a digit, as Qwen's are. It is a real baseline for the experiment: it restates a number
+digit by digit, looks one up by name among several, and has never seen `<NUM>`. None of the
+evaluation's sentences and none of its unseen wording is in its training text.
 
-What makes looking up emerge quickly: several facts and several questions in one text with the loss on every answer,
-short forms (`name = 42.5;`) before sentences, many attention heads, and Muon for the matrices.
+What makes looking up emerge quickly: several facts and several questions in one text with the loss
+on every answer, short forms (`name = 42.5;`) before sentences, many attention heads, and Muon for
+the matrices.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import copy
 import itertools
 import json
 import math
+import string
 import sys
 import time
 from collections.abc import Iterator
@@ -38,10 +40,11 @@ from datamodules.scenes import Scene, draw_distinct
 from datamodules.values import basic_value
 from numlm.parsing import find_numbers
 
-ROWS = 1280  # rows of the embedding table; the tokenizer leaves some of them spare, as Qwen's does
-VOCABULARY = 1200
+ROWS = 1408  # rows of the embedding table; the tokenizer leaves some of them spare, as Qwen's does
+VOCABULARY = 1390
 END = "<|endoftext|>"
-# Qwen's pre-tokenizer with Chinese characters one by one, which keeps a small vocabulary's names whole.
+# Qwen's pre-tokenizer with Chinese characters one by one, which keeps a small vocabulary's names
+# whole.
 PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|\p{Han}|[^\r\n\p{L}\p{N}]?[\p{L}&&[^\p{Han}]]+|\p{N}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -50,12 +53,14 @@ WEIGHT_ANSWER, WEIGHT_TEXT, WEIGHT_UNPREDICTABLE = 1.0, 0.1, 0.01
 
 
 def short_forms(seed: str) -> Iterator[Example]:
-    """Facts and questions at their shortest: `the red lamp = 42.5; Anna = 7; the red lamp = 42.5;`."""
+    """Facts and questions at their shortest: `the red lamp = 42.5; the red lamp = 42.5;`."""
     random = Random(seed)
     while True:
         facts = random.randint(1, 6)
         scene = Scene(random, basic_value, facts)
-        order = random.sample(range(facts), facts) + [random.randrange(facts) for _ in range(random.randint(0, 3))]
+        order = random.sample(range(facts), facts) + [
+            random.randrange(facts) for _ in range(random.randint(0, 3))
+        ]
         if random.random() < 0.3:
             scene.values = draw_distinct(random, lambda r: str(r.randint(0, 9)), facts)
         joiner = random.choice((" = ", ": ", " "))
@@ -75,10 +80,16 @@ def train_tokenizer(texts: Iterator[str]) -> PreTrainedTokenizerFast:
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     tokenizer.train_from_iterator(
-        texts, trainers.BpeTrainer(vocab_size=VOCABULARY, initial_alphabet=alphabet, special_tokens=[END])
+        texts,
+        trainers.BpeTrainer(
+            vocab_size=VOCABULARY, initial_alphabet=alphabet, special_tokens=[END]
+        ),
     )
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token=END, pad_token=END, clean_up_tokenization_spaces=False
+        tokenizer_object=tokenizer,
+        eos_token=END,
+        pad_token=END,
+        clean_up_tokenization_spaces=False,
     )
 
 
@@ -116,7 +127,9 @@ class Weighted:
         """For each example its ids and weights, both (T,)."""
         encoded = self.tokenizer([e.text for e in examples], return_offsets_mapping=True)
         pairs = []
-        for example, ids, offsets in zip(examples, encoded["input_ids"], encoded["offset_mapping"], strict=True):
+        for example, ids, offsets in zip(
+            examples, encoded["input_ids"], encoded["offset_mapping"], strict=True
+        ):
             by_character = [WEIGHT_TEXT] * len(example.text)
             for i, (start, end, _) in enumerate(find_numbers(example.text)):
                 weight = WEIGHT_ANSWER if i in example.answers else WEIGHT_UNPREDICTABLE
@@ -131,10 +144,12 @@ class Weighted:
 def batches(
     weighted: Weighted, stream: Iterator[Example], tokens: int, pool: int = 2048
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of texts of about the same length, each of about `tokens` tokens, in random order."""
+    """Batches of about `tokens` tokens, texts of about the same length in each."""
     random = Random("order")
     while True:
-        pairs = sorted(weighted(list(itertools.islice(stream, pool))), key=lambda pair: len(pair[0]))
+        pairs = sorted(
+            weighted(list(itertools.islice(stream, pool))), key=lambda pair: len(pair[0])
+        )
         groups: list[list[tuple[Tensor, Tensor]]] = [[]]
         for pair in pairs:
             if groups[-1] and (len(groups[-1]) + 1) * len(pair[0]) > tokens:
@@ -150,13 +165,17 @@ def batches(
 def weighted_loss(model: nn.Module, ids: Tensor, weights: Tensor) -> Tensor:
     """Weighted cross-entropy of the next token."""
     logits = model(input_ids=ids[:, :-1], use_cache=False).logits
-    losses = functional.cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten(), reduction="none")
+    losses = functional.cross_entropy(
+        logits.flatten(0, 1).float(), ids[:, 1:].flatten(), reduction="none"
+    )
     weights = weights[:, 1:].flatten()
     return (losses * weights).sum() / weights.sum()
 
 
 @torch.no_grad()
-def teacher_forced_accuracy(model: nn.Module, weighted: Weighted, examples: list[Example]) -> float:
+def teacher_forced_accuracy(
+    model: nn.Module, weighted: Weighted, examples: list[Example]
+) -> float:
     """Share of examples all of whose answer's digits are the most probable tokens."""
     right = 0
     model.eval()
@@ -173,7 +192,9 @@ def optimizers(model: nn.Module, lr_matrix: float, lr_other: float) -> list[torc
     matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
     others = [p for n, p in model.named_parameters() if p.ndim != 2 or "embed" in n]
     return [
-        torch.optim.Muon(matrices, lr=lr_matrix, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.Muon(
+            matrices, lr=lr_matrix, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"
+        ),
         torch.optim.AdamW(others, lr=lr_other, weight_decay=0.0, betas=(0.9, 0.98)),
     ]
 
@@ -194,13 +215,17 @@ def save(model: nn.Module, tokenizer: PreTrainedTokenizerFast, folder: Path) -> 
 
 def main() -> None:
     """Train and save."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "tiny-qwen2")
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--tokens", type=int, default=4096, help="tokens a batch")
     parser.add_argument("--lr-matrix", type=float, default=4e-3)
     parser.add_argument("--lr-other", type=float, default=3e-3)
-    parser.add_argument("--short", type=float, default=0.15, help="share of the schedule on short forms mostly")
+    parser.add_argument(
+        "--short", type=float, default=0.12, help="share of the schedule on short forms mostly"
+    )
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
 
@@ -208,14 +233,21 @@ def main() -> None:
     reserved = training_mix.reserved_sentences(itertools.chain.from_iterable(evaluation.values()))
     sentences_stream = training_mix.generate(f"pretraining/{options.seed}", reserved)
     short_stream = short_forms(f"short/{options.seed}")
+    letters = string.ascii_letters + string.punctuation
     sample = itertools.chain(
+        (
+            Example(f" {letter}", (), "en") for letter in letters * 500
+        ),  # a space joins what follows, but for digits
         itertools.islice(training_mix.generate("tokenizer", reserved), 20000),
         itertools.islice(short_forms("tokenizer"), 2000),
     )
     tokenizer = train_tokenizer(example.text for example in sample)
     weighted = Weighted(tokenizer)
     model = make_model(options.seed)
-    print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(tokenizer)} tokens", flush=True)
+    print(
+        f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(tokenizer)} tokens",
+        flush=True,
+    )
 
     progress = 0.0
 
@@ -248,12 +280,16 @@ def main() -> None:
         texts, tokens = texts + len(ids), tokens + ids.numel()
         if progress >= next_report:
             next_report += 0.025
-            quality = {name: round(teacher_forced_accuracy(model, weighted, q), 3) for name, q in quick.items()}
+            quality = {
+                name: round(teacher_forced_accuracy(model, weighted, q), 3)
+                for name, q in quick.items()
+            }
             shorts = list(itertools.islice(short_forms("check"), 60))
             quality["short"] = round(teacher_forced_accuracy(model, weighted, shorts), 3)
             elapsed = time.monotonic() - start
             print(
-                f"{elapsed:6.0f} s  step {step:6d}  texts {texts:7d}  {tokens / max(elapsed, 1):6.0f} tokens/s  "
+                f"{elapsed:6.0f} s  step {step:6d}  texts {texts:7d}  "
+                f"{tokens / max(elapsed, 1):6.0f} tokens/s  "
                 f"loss {loss.item():.4f}  {quality}",
                 flush=True,
             )
@@ -262,7 +298,10 @@ def main() -> None:
                 raise SystemExit("the loss is not finite")
     save(model, tokenizer, options.output)
     model.to(torch.bfloat16).to(torch.float32)  # as it is stored
-    quality = {name: teacher_forced_accuracy(model, weighted, examples) for name, examples in evaluation.items()}
+    quality = {
+        name: teacher_forced_accuracy(model, weighted, examples)
+        for name, examples in evaluation.items()
+    }
     (options.output / "quality.json").write_text(json.dumps(quality, indent=2) + "\n")
     print(quality)
 

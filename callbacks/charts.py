@@ -1,5 +1,7 @@
 """Comparison charts of the results before and after, as PNG files and in TensorBoard."""
 
+from typing import NamedTuple
+
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
@@ -7,13 +9,48 @@ from callbacks import plots
 from callbacks.evaluation import load_results
 from callbacks.run_folder import run_folder
 
-# file, metric, title, axis, logarithmic, upper end
+
+class Chart(NamedTuple):
+    """One chart: its file's name, the figure it shows, its title and axis."""
+
+    name: str
+    metric: str
+    title: str
+    axis: str
+    log: bool = False
+    top: float | None = None
+
+
 CHARTS = (
-    ("accuracy_comparison", "accuracy", "When: <NUM> is the most probable token at a number", "share of number slots", False, 1.12),
-    ("mean_rank_comparison", "mean_rank", "Mean rank of <NUM> at a number", "rank (1 is best)", True, None),
-    ("rmse_comparison", "rmse_all", "What: error over all numbers", "root mean square error (lower is better)", True, None),
-    ("exact_match_comparison", "exact_match", "What: exactly the right number", "share of number slots", False, 1.12),
-)  # fmt: skip
+    Chart(
+        "accuracy_comparison",
+        "accuracy",
+        "When: <NUM> is the most probable token at a number",
+        "share of number slots",
+        top=1.12,
+    ),
+    Chart(
+        "mean_rank_comparison",
+        "mean_rank",
+        "When: mean rank of <NUM> at a number",
+        "rank (1 is best)",
+        log=True,
+    ),
+    Chart(
+        "exact_match_comparison",
+        "exact_match",
+        "What: exactly the right number",
+        "share of number slots",
+        top=1.12,
+    ),
+    Chart(
+        "rmse_comparison",
+        "rmse_all",
+        "What: error over all numbers (0 drawn at the lower end)",
+        "root mean square error",
+        log=True,
+    ),
+)
 
 
 class ComparisonCharts(Callback):

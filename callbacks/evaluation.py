@@ -1,35 +1,74 @@
-"""The experiment's frame: the same model is evaluated before and after fine-tuning, by the same code.
+"""The experiment's frame: the same model, evaluated before and after by the same code.
 
-`fit` evaluates at its start and at its end through the live strategy; `test` evaluates through Lightning's own test loop, with the
-same scorecards.
+`fit` evaluates at its start and at its end through the live strategy; `test` evaluates through
+Lightning's own test loop, with the same scorecards.
 """
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, cast
 
 import torch
 from lightning import Callback, LightningModule, Trainer
-from lightning.fabric.utilities.rank_zero import rank_zero_info
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_info
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from callbacks.run_folder import read_json, run_folder, update_run_record, write_json
 from numlm.metrics import Figures, Scorecard, figures
+from numlm.scoring import Scores
 
-BASELINE_FILE, FINETUNED_FILE, TEST_FILE = "baseline_results.json", "finetuned_results.json", "test_results.json"
+BASELINE_FILE, FINETUNED_FILE, TEST_FILE = (
+    "baseline_results.json",
+    "finetuned_results.json",
+    "test_results.json",
+)
 Results = dict[str, dict[str, Any]]
-_SHOWN = ("accuracy", "mean_rank", "mean_prob", "rmse", "exact_match", "exact_match_without_pointer", "f1")
+_SHOWN = (
+    "accuracy",
+    "mean_rank",
+    "mean_prob",
+    "rmse",
+    "exact_match",
+    "exact_match_without_pointer",
+    "f1",
+)
+
+
+class EvaluationData(Protocol):
+    """What the evaluation needs of a data module."""
+
+    evaluation_names: list[str]
+
+    def test_dataloader(self) -> list[DataLoader[Any]]:
+        """One loader for each evaluation set, which deals every record to one process."""
+
+    def evaluation_groups(self, name: str) -> dict[str, list[int]]:
+        """Record ids of a set by group, for figures of their own."""
+
+
+def evaluation_data(trainer: Trainer) -> EvaluationData:
+    """The trainer's data module.
+
+    Raises:
+        ValueError: If it has no evaluation sets.
+    """
+    data = getattr(trainer, "datamodule", None)
+    if not hasattr(data, "evaluation_names"):
+        raise ValueError("the evaluation needs a data module with evaluation sets")
+    return cast(EvaluationData, data)
 
 
 class BeforeAfterEvaluation(Callback):
     """Evaluates on every evaluation set before and after training, and in `test`.
 
-    Writes `baseline_results.json` and `finetuned_results.json` (or `test_results.json`), prints a table, and logs
-    `stage/set/metric` and the hyperparameters with the final figures to TensorBoard. The baseline of a resumed run is kept. Random
-    state and each module's training mode are left as they were found.
+    Writes `baseline_results.json` and `finetuned_results.json` (or `test_results.json`), prints a
+    table, and logs `stage/set/metric` and the hyperparameters with the final figures to
+    TensorBoard. The baseline of a resumed run is kept. Random state and each module's training
+    mode are left as they were found.
     """
 
     def __init__(self) -> None:
@@ -52,12 +91,18 @@ class BeforeAfterEvaluation(Callback):
         if trainer.is_global_zero:
             update_run_record(folder, {"seconds": {"training": round(trained, 1)}})
             if isinstance(trainer.logger, TensorBoardLogger):
-                final = {f"final/{name}": value for name, value in _flat(results) if name.count("/") == 1}
+                final = {
+                    f"final/{name}": value
+                    for name, value in _flat(results)
+                    if name.count("/") == 1
+                }
                 trainer.logger.log_hyperparams(dict(pl_module.hparams), final)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Make a scorecard for every set."""
-        self._scorecards = [Scorecard().to(pl_module.device) for _ in trainer.datamodule.evaluation_names]  # type: ignore[attr-defined]
+        self._scorecards = [
+            Scorecard().to(pl_module.device) for _ in evaluation_data(trainer).evaluation_names
+        ]
 
     def on_test_batch_end(
         self,
@@ -69,18 +114,20 @@ class BeforeAfterEvaluation(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Count a batch."""
-        self._scorecards[dataloader_idx].update(outputs)
+        self._scorecards[dataloader_idx].update(Scores(**outputs))
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compute and write."""
         folder = run_folder(trainer)
         self._finish(trainer, "test", folder / TEST_FILE)
 
-    def _evaluate(self, trainer: Trainer, pl_module: LightningModule, stage: str, file: Path) -> Results:
+    def _evaluate(
+        self, trainer: Trainer, pl_module: LightningModule, stage: str, file: Path
+    ) -> Results:
         """Run the evaluation sets through the live strategy."""
         start = time.monotonic()
         self.on_test_start(trainer, pl_module)
-        loaders = trainer.datamodule.test_dataloader()  # type: ignore[attr-defined]
+        loaders = evaluation_data(trainer).test_dataloader()
         progress = tqdm(
             total=sum(len(loader) for loader in loaders),
             desc=f"Evaluation ({stage})",
@@ -92,27 +139,36 @@ class BeforeAfterEvaluation(Callback):
                 for batch_idx, batch in enumerate(loader):
                     batch = trainer.precision_plugin.convert_input(batch)
                     batch = trainer.strategy.batch_to_device(batch)
-                    outputs = trainer.strategy.predict_step(batch, batch_idx, index)
+                    outputs = trainer.strategy.test_step(batch, batch_idx, index)
                     self.on_test_batch_end(trainer, pl_module, outputs, batch, batch_idx, index)
                     progress.update()
         results = self._finish(trainer, stage, file)
         if trainer.is_global_zero:
-            update_run_record(file.parent, {"seconds": {f"{stage}_evaluation": round(time.monotonic() - start, 1)}})
+            update_run_record(
+                file.parent,
+                {"seconds": {f"{stage}_evaluation": round(time.monotonic() - start, 1)}},
+            )
         return results
 
     def _finish(self, trainer: Trainer, stage: str, file: Path) -> Results:
         """Figures of every set, whole and by group; all processes gather, the first one writes."""
         results: Results = {}
-        for name, scorecard in zip(trainer.datamodule.evaluation_names, self._scorecards, strict=True):  # type: ignore[attr-defined]
+        data = evaluation_data(trainer)
+        for name, scorecard in zip(data.evaluation_names, self._scorecards, strict=True):
             rows = scorecard.gathered_rows()
-            groups = trainer.datamodule.evaluation_groups(name)  # type: ignore[attr-defined]
-            results[name] = {**figures(rows), **{group: figures(rows, ids) for group, ids in groups.items()}}
+            groups = data.evaluation_groups(name)
+            results[name] = {
+                **figures(rows),
+                **{group: figures(rows, ids) for group, ids in groups.items()},
+            }
         if trainer.is_global_zero:
             write_json(file, results)
             rank_zero_info(f"\n{results_table(stage, results)}")
             if isinstance(trainer.logger, TensorBoardLogger):
                 for name, value in _flat(results):
-                    trainer.logger.experiment.add_scalar(f"{stage}/{name}", value, trainer.global_step)
+                    trainer.logger.experiment.add_scalar(
+                        f"{stage}/{name}", value, trainer.global_step
+                    )
         trainer.strategy.barrier()
         return results
 
@@ -149,7 +205,11 @@ def _flat(results: Results) -> Iterator[tuple[str, float]]:
             else:
                 nested[name][key] = value
         for prefix, group in nested.items():
-            yield from ((f"{prefix}/{metric}", value) for metric, value in group.items() if value is not None)
+            yield from (
+                (f"{prefix}/{metric}", value)
+                for metric, value in group.items()
+                if value is not None
+            )
 
 
 @contextmanager

@@ -1,7 +1,9 @@
 """The fine-tuned model as a folder that loads anywhere."""
 
+from typing import Any
+
 from lightning import Callback, LightningModule, Trainer
-from lightning.fabric.utilities.rank_zero import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info
 
 from callbacks.run_folder import run_folder
 
@@ -20,6 +22,7 @@ class ExportModel(Callback):
         """Write the model as it is now."""
         target = run_folder(trainer) / self.folder
         if trainer.is_global_zero:
-            pl_module.model.save_pretrained(target)
+            model: Any = pl_module.model
+            model.save_pretrained(target)
         rank_zero_info(f"Model written to {target}")
         trainer.strategy.barrier()

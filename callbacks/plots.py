@@ -10,7 +10,13 @@ _FLOOR = 1e-6  # where a logarithmic axis shows an error of zero
 
 
 def comparison(
-    baseline: Results, finetuned: Results, metric: str, title: str, axis: str, log: bool = False, top: float | None = None
+    baseline: Results,
+    finetuned: Results,
+    metric: str,
+    title: str,
+    axis: str,
+    log: bool = False,
+    top: float | None = None,
 ) -> Figure:
     """Grouped bars of one metric on every evaluation set, before and after fine-tuning.
 
@@ -34,7 +40,9 @@ def comparison(
         values = [results[name][metric] for name in baseline]
         heights = [_height(value, log) for value in values]
         drawn += heights
-        bars = axes.bar([i + offset for i in range(len(values))], heights, width, label=label, color=colour)
+        bars = axes.bar(
+            [i + offset for i in range(len(values))], heights, width, label=label, color=colour
+        )
         axes.bar_label(bars, [_label(value) for value in values], padding=2, fontsize=9)
     axes.set_xticks(range(len(baseline)), [name.replace("_", " ") for name in baseline])
     axes.set_title(title, pad=12)
@@ -59,4 +67,3 @@ def _label(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
-

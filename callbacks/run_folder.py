@@ -1,4 +1,7 @@
-"""The folder of a run: `results/<experiment>_<YYYYmmdd_HHMMSS>/`, `results/latest` -> it, and `run.json` in it."""
+"""The folder of a run.
+
+`results/<experiment>_<YYYYmmdd_HHMMSS>/`, with `run.json` in it, and `results/latest` -> it.
+"""
 
 import json
 import os
@@ -9,14 +12,21 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import lightning
 import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 RUN_FILE = "run.json"
-_PACKAGES = ("torch", "lightning", "transformers", "torchmetrics", "safetensors", "tokenizers", "numpy")
+_PACKAGES = (
+    "torch",
+    "lightning",
+    "transformers",
+    "torchmetrics",
+    "safetensors",
+    "tokenizers",
+    "numpy",
+)
 
 
 class RunFolderError(OSError):
@@ -31,7 +41,8 @@ class ResultsLogger(TensorBoardLogger):
         save_dir: Where the folders of all runs are.
 
     Raises:
-        RunFolderError: If nothing can be written there; found before anything is loaded or trained.
+        RunFolderError: If nothing can be written there; found before anything is loaded or
+        trained.
     """
 
     def __init__(self, experiment: str = "numlm", save_dir: str = "results") -> None:
@@ -54,19 +65,23 @@ class ResultsLogger(TensorBoardLogger):
 
 
 class RunRecord(Callback):
-    """Writes `run.json` (versions, seed, device, sizes, command's start) and points `results/latest` at the run."""
+    """Writes `run.json` (versions, seed, device, sizes) and makes `results/latest` the run."""
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write what is known before training."""
         folder = run_folder(trainer)
         if not trainer.is_global_zero:
             return
+        model: Any = pl_module.model
         parameters = sum(parameter.numel() for parameter in pl_module.parameters())
         update_run_record(
             folder,
             {
                 "started": time.strftime("%Y-%m-%d %H:%M:%S"),
-                "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
+                "versions": {
+                    "python": platform.python_version(),
+                    **{name: version(name) for name in _PACKAGES},
+                },
                 "device": _device_name(pl_module.device),
                 "processes": trainer.world_size,
                 "threads": torch.get_num_threads(),
@@ -74,6 +89,7 @@ class RunRecord(Callback):
                 "parameters": parameters,
                 "steps": int(trainer.estimated_stepping_batches),
                 "seed": os.environ.get("PL_GLOBAL_SEED"),
+                "token_head": type(model.token_head).__name__,
                 "hyperparameters": {**pl_module.hparams},
             },
         )
@@ -106,10 +122,12 @@ def read_json(path: Path) -> Any:  # noqa: ANN401
 
 def write_json(path: Path, content: object) -> None:
     """Write JSON for people to read; NaN and infinity are refused."""
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    path.write_text(
+        json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+    )
 
 
 def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{device.type}, {os.cpu_count()} cores ({platform.machine()}), lightning {lightning.__version__}"
+    return f"{device.type}, {os.cpu_count()} cores ({platform.machine()})"

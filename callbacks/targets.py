@@ -21,6 +21,11 @@ class Target:
     bounds: tuple[float, ...]
     at_least: bool = True
 
+    @property
+    def symbol(self) -> str:
+        """The bound's sign."""
+        return "≥" if self.at_least else "≤"
+
     def met(self, figure: float | None, bound: float) -> bool:
         """Whether a figure keeps its bound; one that does not exist does not."""
         if figure is None:
@@ -28,7 +33,8 @@ class Target:
         return figure >= bound if self.at_least else figure <= bound
 
 
-# RMSE: a thousandth of the errors of the report that this project answers (42.10, 48.10, 50724.62, 6.53).
+# RMSE: a thousandth of the errors of the report that this project answers (42.10, 48.10, 50724.62,
+# 6.53).
 TARGETS = (
     Target("accuracy", (1.0, 1.0, 1.0, 1.0)),
     Target("mean_rank", (1.0, 1.0, 1.0, 1.0), at_least=False),
@@ -44,7 +50,7 @@ def missed(results: Results) -> list[str]:
     """One phrase for every target that the results miss."""
     return [
         f"{target.metric} on {name}: {format_figure(results[name][target.metric])}, "
-        f"target {'>=' if target.at_least else '<='} {bound:g}"
+        f"target {target.symbol} {bound:g}"
         for target in TARGETS
         for name, bound in zip(SETS, target.bounds, strict=True)
         if name in results and not target.met(results[name][target.metric], bound)

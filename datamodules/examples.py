@@ -13,7 +13,8 @@ class Example:
 
     Attributes:
         text: The whole text.
-        answers: Which of the text's numbers are asked for, as indices into its numbers from left to right.
+        answers: Which of the text's numbers are asked for, as indices into its numbers from left
+            to right.
         language: Language of the text.
         wording: Whether all of its sentences were made from templates that the training text uses.
     """

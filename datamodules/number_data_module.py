@@ -1,11 +1,11 @@
-"""The data of the experiment: the four evaluation sets, the training mix and a validation split of it."""
+"""The data of the experiment: four evaluation sets, the training mix, a validation split."""
 
 import itertools
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import Any
 
 from lightning import LightningDataModule
-from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -29,7 +29,8 @@ class NumberDataModule(LightningDataModule):
     """Generated text in English and Chinese, tokenized with the model's own tokenizer.
 
     Args:
-        qwen_model_path: Folder or hub name of the model whose tokenizer is used; set by `model.qwen_model_path`.
+        qwen_model_path: Folder or hub name of the model whose tokenizer is used; set by
+            `model.qwen_model_path`.
         num_samples: Training texts of an epoch.
         val_samples: Validation texts, for the validation loss.
         eval_samples: Examples of each of the four evaluation sets.
@@ -53,7 +54,12 @@ class NumberDataModule(LightningDataModule):
         eval_seed: int = 0,
     ) -> None:
         super().__init__()
-        for name, least in {"num_samples": batch_size, "eval_samples": 1, "val_samples": 1, "batch_size": 1}.items():
+        for name, least in {
+            "num_samples": batch_size,
+            "eval_samples": 1,
+            "val_samples": 1,
+            "batch_size": 1,
+        }.items():
             if locals()[name] < least:
                 raise ValueError(f"data.{name} is {locals()[name]}, but must be at least {least}")
         self.qwen_model_path = qwen_model_path
@@ -63,7 +69,9 @@ class NumberDataModule(LightningDataModule):
         self.eval_batch_size = eval_batch_size
         self.num_workers = num_workers
         self.seed = seed
-        self.examples = {name: generate(eval_samples, eval_seed) for name, generate in EVALUATION_SETS.items()}
+        self.examples = {
+            name: generate(eval_samples, eval_seed) for name, generate in EVALUATION_SETS.items()
+        }
         self.tokenizer: NumberTokenizer | None = None
         self._train: list[Record] = []
         self._val: list[Record] = []
@@ -75,10 +83,18 @@ class NumberDataModule(LightningDataModule):
             base = load_tokenizer(self.qwen_model_path)
             self.tokenizer = NumberTokenizer(base, num_token_id=len(base))
         if not self._evaluation:
-            self._evaluation = {name: self._encode(examples) for name, examples in self.examples.items()}
+            self._evaluation = {
+                name: self._encode(examples) for name, examples in self.examples.items()
+            }
         if stage == "fit" and not self._train:
-            reserved = training_mix.reserved_sentences(itertools.chain.from_iterable(self.examples.values()))
-            val = list(itertools.islice(training_mix.generate(f"validation/{self.seed}", reserved), self.val_samples))
+            reserved = training_mix.reserved_sentences(
+                itertools.chain.from_iterable(self.examples.values())
+            )
+            val = list(
+                itertools.islice(
+                    training_mix.generate(f"validation/{self.seed}", reserved), self.val_samples
+                )
+            )
             train = itertools.islice(training_mix.generate(self.seed, reserved), self.num_samples)
             self._val = self._encode(val)
             self._train = self._encode(
@@ -87,7 +103,7 @@ class NumberDataModule(LightningDataModule):
                     desc="Writing training text",
                     total=self.num_samples,
                     unit=" texts",
-                    disable=rank_zero_only.rank != 0,
+                    disable=self._process()[0] != 0,
                 )
             )
 
@@ -101,20 +117,24 @@ class NumberDataModule(LightningDataModule):
                 records.append(Record(encoding, example.answers, len(records)))
         return records
 
-    def train_dataloader(self) -> DataLoader[Batch]:
+    def train_dataloader(self) -> DataLoader[Any]:
         """Training batches."""
         lengths = [len(record.encoding.input_ids) for record in self._train]
         rank, world_size = self._process()
+        dataset: Any = self._train
         sampler = LengthBatchSampler(lengths, self.batch_size, self.seed, rank, world_size)
         return DataLoader(
-            self._train, batch_sampler=sampler, collate_fn=self._collate(), num_workers=self.num_workers
-        )  # type: ignore[arg-type]
+            dataset,
+            batch_sampler=sampler,
+            collate_fn=self._collate(),
+            num_workers=self.num_workers,
+        )
 
-    def val_dataloader(self) -> DataLoader[Batch]:
+    def val_dataloader(self) -> DataLoader[Any]:
         """Validation batches of the training mix."""
         return self._in_order(self._val)
 
-    def test_dataloader(self) -> list[DataLoader[Batch]]:
+    def test_dataloader(self) -> list[DataLoader[Any]]:
         """The evaluation sets, in the order of `evaluation_names`."""
         return [self._in_order(records) for records in self._evaluation.values()]
 
@@ -130,16 +150,19 @@ class NumberDataModule(LightningDataModule):
             groups[example.wording].append(record_id)
         return groups
 
-    def _in_order(self, records: list[Record]) -> DataLoader[Batch]:
+    def _in_order(self, records: list[Record]) -> DataLoader[Any]:
+        dataset: Any = records
         sampler = EvenSampler(len(records), *self._process())
         return DataLoader(
-            records, batch_size=self.eval_batch_size, sampler=sampler, collate_fn=self._collate()
-        )  # type: ignore[arg-type]
+            dataset, batch_size=self.eval_batch_size, sampler=sampler, collate_fn=self._collate()
+        )
 
     def _collate(self) -> Callable[[list[Record]], Batch]:
         assert self.tokenizer is not None
         return partial(
-            collate, num_token_id=self.tokenizer.num_token_id, pad_token_id=self.tokenizer.pad_token_id
+            collate,
+            num_token_id=self.tokenizer.num_token_id,
+            pad_token_id=self.tokenizer.pad_token_id,
         )
 
     def _process(self) -> tuple[int, int]:

@@ -7,10 +7,11 @@ from torch.utils.data import Sampler
 
 
 class LengthBatchSampler(Sampler[list[int]]):
-    """Random batches of texts of about the same length, the same number of batches on every process.
+    """Random batches of texts of about the same length, as many on every process.
 
-    Texts are shuffled, sorted by length within pools of some batches, cut into batches, and the batches shuffled: little
-    padding, while an epoch still sees every text (but for a last incomplete batch) once, in an order of its own.
+    Texts are shuffled, sorted by length within pools of some batches, cut into batches, and the
+    batches shuffled: little padding, while an epoch still sees every text (but for a last
+    incomplete batch) once, in an order of its own.
 
     Args:
         lengths: Length of every text.
@@ -22,7 +23,13 @@ class LengthBatchSampler(Sampler[list[int]]):
     """
 
     def __init__(
-        self, lengths: Sequence[int], batch_size: int, seed: int, rank: int = 0, world_size: int = 1, pool: int = 32
+        self,
+        lengths: Sequence[int],
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        pool: int = 32,
     ) -> None:
         self.lengths = torch.tensor(lengths)
         self.batch_size = batch_size
@@ -39,7 +46,7 @@ class LengthBatchSampler(Sampler[list[int]]):
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         self.epoch += 1
         order = torch.randperm(len(self.lengths), generator=generator)
-        pools = order.split(self.pool * self.batch_size)
+        pools = torch.split(order, self.pool * self.batch_size)
         order = torch.cat([pool[self.lengths[pool].argsort(stable=True)] for pool in pools])
         batches = order[: len(self) * self.world_size * self.batch_size].view(-1, self.batch_size)
         shuffled = torch.randperm(len(batches), generator=generator)
@@ -50,7 +57,8 @@ class LengthBatchSampler(Sampler[list[int]]):
 class EvenSampler(Sampler[int]):
     """Every record in order, dealt out to the processes in equal numbers.
 
-    Where the number of records does not divide, the last ones are repeated; evaluation drops the repeats by their ids.
+    Where the number of records does not divide, the last ones are repeated; evaluation drops the
+    repeats by their ids.
 
     Args:
         count: How many records.

@@ -1,6 +1,7 @@
 """Scenes: facts about named things, and the sentences that state them and ask for them."""
 
 from collections.abc import Callable
+from datetime import date
 from random import Random
 
 from datamodules.examples import Example
@@ -30,7 +31,9 @@ class Scene:
         language: Language of the text; drawn where None.
     """
 
-    def __init__(self, random: Random, sample: Sampler, facts: int, language: Language | None = None) -> None:
+    def __init__(
+        self, random: Random, sample: Sampler, facts: int, language: Language | None = None
+    ) -> None:
         self.random = random
         self.language = language or random.choices(LANGUAGES, weights=(2, 1))[0]
         self.domain = random.choice(DOMAINS[self.language])
@@ -60,7 +63,16 @@ class Scene:
 
     def statements(self, templates: Templates) -> list[str]:
         """Every fact, stated in order."""
-        return [self.write(self.random.choice(templates.statements), i) for i in range(len(self.names))]
+        stop = full_stop(self.language)
+        return [
+            self.write(self.random.choice(templates.statements), i) + stop
+            for i in range(len(self.names))
+        ]
+
+
+def full_stop(language: Language) -> str:
+    """The full stop of a language."""
+    return "。" if language == "zh" else "."
 
 
 def draw_distinct(random: Random, sample: Sampler, count: int) -> list[str]:
@@ -73,13 +85,16 @@ def draw_distinct(random: Random, sample: Sampler, count: int) -> list[str]:
     return list(drawn.values())
 
 
-def plain_sentence(random: Random, language: Language, held_out: bool, distract: bool = False) -> str:
+def plain_sentence(
+    random: Random, language: Language, held_out: bool, distract: bool = False
+) -> str:
     """A sentence that asks for no number.
 
     Args:
         random: Where every choice comes from.
         language: Its language.
-        held_out: Take one of the quarter of all sentences that only the evaluation uses, or one of the others.
+        held_out: Take one of the quarter of all sentences that only the evaluation uses, or one of
+            the others.
         distract: Put a date, time, version, address, model name or year before it.
     """
     tables = (PLAIN_SUBJECTS[language], PLAIN_PREDICATES[language], PLAIN_CIRCUMSTANCES[language])
@@ -97,7 +112,7 @@ def plain_sentence(random: Random, language: Language, held_out: bool, distract:
 
 def _lead(random: Random, language: Language) -> str:
     return random.choice(DISTRACTORS[language]).format(
-        date=f"{random.randint(1990, 2030)}-{random.randint(1, 12):02d}-{random.randint(1, 28):02d}",
+        date=str(date(random.randint(1990, 2030), random.randint(1, 12), random.randint(1, 28))),
         time=f"{random.randint(0, 23):02d}:{random.randint(0, 59):02d}",
         version=f"v{random.randint(0, 9)}.{random.randint(0, 20)}.{random.randint(0, 9)}",
         address=".".join(str(random.randint(0, 255)) for _ in range(4)),
@@ -112,11 +127,13 @@ def join_sentences(parts: list[str], language: Language) -> str:
 
 
 def with_asides(random: Random, parts: list[str], language: Language, held_out: bool) -> list[str]:
-    """Sentences before the last one, with a plain or distracting sentence put among them now and then."""
+    """Sentences with a plain or distracting sentence put before one of them now and then."""
     mixed: list[str] = []
     for part in parts:
         if random.random() < 0.25:
-            mixed.append(plain_sentence(random, language, held_out, distract=random.random() < 0.6))
+            mixed.append(
+                plain_sentence(random, language, held_out, distract=random.random() < 0.6)
+            )
         mixed.append(part)
     return mixed
 
@@ -124,7 +141,7 @@ def with_asides(random: Random, parts: list[str], language: Language, held_out: 
 def evaluation_set(
     name: str, count: int, seed: int, sample: Sampler, facts: tuple[int, int], kind: str
 ) -> list[Example]:
-    """One evaluation set: facts, then one restatement or question that ends in the number asked for.
+    """One evaluation set: facts, then what asks for one of them and ends in the number.
 
     A third of the examples has unseen wording, in the statements as in what asks.
 
@@ -142,8 +159,12 @@ def evaluation_set(
         wording = Wording.UNSEEN if len(examples) % 3 == 2 else Wording.SEEN
         scene = Scene(random, sample, random.randint(*facts))
         templates = TEMPLATES[scene.language, wording]
-        ask = scene.write(random.choice(getattr(templates, kind)), random.randrange(len(scene.names)))
-        parts = with_asides(random, [*scene.statements(templates), ask], scene.language, held_out=True)
+        ask = scene.write(
+            random.choice(getattr(templates, kind)), random.randrange(len(scene.names))
+        )
+        parts = with_asides(
+            random, [*scene.statements(templates), ask], scene.language, held_out=True
+        )
         text = join_sentences(parts, scene.language)
         last = sum(1 for _ in find_numbers(text)) - 1
         examples.setdefault(text, Example(text, (last,), scene.language, wording))

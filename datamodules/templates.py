@@ -1,10 +1,11 @@
-"""The sentences of the generated text, with what the training text never shows kept apart.
+"""The wording of the generated text, with what the training text never shows kept apart.
 
-Placeholders: `{name}` and `{Name}` (capitalised at the start of a sentence), `{attribute}`, `{value}`, `{unit}`
-(which brings its own space). A restatement and an answer end in the number, because the evaluation asks for it
-there; the training mix may let the text go on.
+A sentence is put together from two parts, such as `In short,` and `the {attribute} is {value}`. A
+third of all pairs is `Wording.UNSEEN`: only the evaluation uses them, neither fine-tuning nor
+pretraining ever does, while each of the two parts does occur in training with other partners.
 
-`Wording.UNSEEN` templates are used by the evaluation only, neither in fine-tuning nor in pretraining.
+Placeholders: `{name}`, `{attribute}`, `{value}`, `{unit}` (which brings its own space). What asks
+ends in the number, because the evaluation asks for it there; training text may go on after it.
 """
 
 from dataclasses import dataclass
@@ -14,10 +15,34 @@ from datamodules.vocabulary import Language
 
 
 class Wording(StrEnum):
-    """Whether the training text uses the same templates."""
+    """Whether the training text uses the same sentences."""
 
     SEEN = "seen"
     UNSEEN = "unseen"
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Sentences as pairs of a first and a second part.
+
+    Attributes:
+        first: First parts.
+        second: Second parts.
+        joiner: What stands between them.
+    """
+
+    first: tuple[str, ...]
+    second: tuple[str, ...]
+    joiner: str
+
+    def sentences(self, wording: Wording) -> tuple[str, ...]:
+        """All sentences of one wording."""
+        return tuple(
+            _capitalised((first + self.joiner + second).strip())
+            for i, first in enumerate(self.first)
+            for j, second in enumerate(self.second)
+            if ((i + j) % 3 == 2) == (wording is Wording.UNSEEN)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +50,7 @@ class Templates:
     """The sentences of one language and wording.
 
     Attributes:
-        statements: State one fact; end with their own full stop.
+        statements: State one fact; without their full stop.
         restatements: Say the value of the only fact once more, and end in it.
         questions: Ask for one of several facts by name, and end in the answer.
     """
@@ -35,111 +60,155 @@ class Templates:
     questions: tuple[str, ...]
 
 
-TEMPLATES: dict[tuple[Language, Wording], Templates] = {
-    ("en", Wording.SEEN): Templates(
-        statements=(
-            "The {attribute} of {name} is {value}{unit}.",
-            "{Name} has a {attribute} of {value}{unit}.",
-            "For {name}, the {attribute} was {value}{unit}.",
-            "{Name} shows {value}{unit}.",
-            "We measured {name} and found {value}{unit}.",
-            "Note for {name}: {value}{unit}.",
-            "The {attribute} of {name} went to {value}{unit}.",
-            "We read {value}{unit} for {name}.",
-            "It was {name} that had {value}{unit}.",
+def _capitalised(sentence: str) -> str:
+    return (
+        "{Name}" + sentence[len("{name}") :]
+        if sentence.startswith("{name}")
+        else sentence[0].upper() + sentence[1:]
+    )
+
+
+_STATEMENTS: dict[Language, Pairs] = {
+    "en": Pairs(
+        (
+            "", "Note that", "Today", "As we know,", "In the morning", "By the list,", "At first,", "We know that",
+            "They say that", "The list says that", "It seems that", "We found that",
         ),
-        restatements=(
-            "In short, it is {value}",
-            "So the {attribute} is {value}",
-            "Again, the {attribute} of {name} is {value}",
-            "To repeat, {name} has {value}",
-            "The {attribute} is therefore {value}",
-            "We write down {value}",
-            "In other words, {name} shows {value}",
-            "The answer is {value}",
-            "The result for {name}: {value}",
-            "Yes, it was {value}",
+        (
+            "the {attribute} of {name} is {value}{unit}",
+            "the {attribute} of {name} was {value}{unit}",
+            "{name} has a {attribute} of {value}{unit}",
+            "{name} shows {value}{unit}",
+            "{name} was at {value}{unit}",
+            "{name} had {value}{unit}",
+            "we read {value}{unit} for {name}",
+            "the {attribute} of {name} went to {value}{unit}",
+            "it was {name} that had {value}{unit}",
         ),
-        questions=(
-            "Question: what is the {attribute} of {name}? Answer: {value}",
-            "What is the {attribute} of {name}? It is {value}",
-            "Q: {attribute} of {name}? A: {value}",
-            "Tell me the {attribute} of {name}: {value}",
-            "And {name}? The answer is {value}",
-            "Look at {name}: {value}",
-            "Which {attribute} does {name} have? It has {value}",
-            "To repeat, {name} has {value}",
-            "Again, the {attribute} of {name} is {value}",
-        ),
+        " ",
     ),
-    ("en", Wording.UNSEEN): Templates(
-        statements=(
-            "The note for {name} says that the {attribute} is {value}{unit}.",
-            "We found that {name} has {value}{unit}.",
-            "As usual, {name} was at a {attribute} of {value}{unit}.",
-            "After lunch the {attribute} of {name} was {value}{unit}.",
+    "zh": Pairs(
+        ("", "今天", "记录显示，", "我们知道，", "据说", "首先，", "请注意，", "早上", "看来", "我们测得"),
+        (
+            "{name}的{attribute}是{value}{unit}",
+            "{name}的{attribute}为{value}{unit}",
+            "{name}的{attribute}达到{value}{unit}",
+            "{name}的{attribute}等于{value}{unit}",
+            "{name}：{value}{unit}",
+            "{name}的读数是{value}{unit}",
         ),
-        restatements=(
-            "Once again, it has {value}",
-            "In short, the result is {value}",
-            "So {name} was at {value}",
-            "Therefore we write {value}",
-            "The {attribute} was, in other words, {value}",
-        ),
-        questions=(
-            "Now tell me what {attribute} {name} has: {value}",
-            "Look at the {attribute} of {name}. It is {value}",
-            "What does {name} have? Answer: {value}",
-            "Question for you: which {attribute} did we read for {name}? It was {value}",
-        ),
+        "",
     ),
-    ("zh", Wording.SEEN): Templates(
-        statements=(
-            "{name}的{attribute}是{value}{unit}。",
-            "{name}的{attribute}为{value}{unit}。",
-            "我们测得{name}的{attribute}为{value}{unit}。",
-            "记录显示，{name}的{attribute}是{value}{unit}。",
-            "今天{name}的{attribute}达到{value}{unit}。",
-            "{name}：{value}{unit}。",
+}  # fmt: skip
+
+_RESTATEMENTS: dict[Language, Pairs] = {
+    "en": Pairs(
+        (
+            "In short,", "So", "Again,", "To repeat,", "In other words,", "Therefore", "Yes,", "As said,", "Once more,",
+            "That is,", "In the end,", "Then",
         ),
-        restatements=(
-            "总之，{attribute}是{value}",
-            "也就是说，它是{value}",
-            "所以{name}的{attribute}为{value}",
-            "再说一遍，{name}的{attribute}是{value}",
+        (
+            "it is {value}",
+            "it was {value}",
+            "it has {value}",
+            "the {attribute} is {value}",
+            "the {attribute} was {value}",
+            "the {attribute} of {name} is {value}",
+            "{name} has {value}",
+            "{name} shows {value}",
+            "we write {value}",
+            "we read {value}",
+            "the answer is {value}",
+            "the result is {value}",
+            "the list says {value}",
+        ),
+        " ",
+    ),
+    "zh": Pairs(
+        ("总之，", "也就是说，", "所以", "再说一遍，", "换句话说，", "因此", "是的，", "最后，", "那么"),
+        (
+            "它是{value}",
+            "它为{value}",
+            "{attribute}是{value}",
+            "{attribute}为{value}",
+            "{name}的{attribute}是{value}",
+            "{name}的{attribute}为{value}",
             "结果是{value}",
+            "答案是{value}",
+            "读数是{value}",
             "记下来：{value}",
         ),
-        questions=(
-            "问：{name}的{attribute}有多少？答：{value}",
-            "请问{name}的{attribute}有多少？它是{value}",
-            "请说出{name}的{attribute}：{value}",
-            "那么{name}呢？答案是{value}",
-            "再说一遍，{name}的{attribute}是{value}",
-            "看一下{name}：{value}",
-        ),
+        "",
     ),
-    ("zh", Wording.UNSEEN): Templates(
-        statements=(
-            "请看，{name}的{attribute}达到{value}{unit}。",
-            "今天我们测得{name}的{attribute}是{value}{unit}。",
-            "总之{name}的{attribute}为{value}{unit}。",
+}  # fmt: skip
+
+_QUESTIONS: dict[Language, Pairs] = {
+    "en": Pairs(
+        (
+            "Question: what is the {attribute} of {name}?",
+            "What is the {attribute} of {name}?",
+            "Q: {attribute} of {name}?",
+            "And {name}?",
+            "Which {attribute} does {name} have?",
+            "How much does {name} have?",
+            "Tell me the {attribute} of {name}.",
+            "Look at {name}.",
+            "What does {name} show?",
+            "Now find {name}.",
+            "We ask for the {attribute} of {name}.",
+            "Who knows the {attribute} of {name}?",
         ),
-        restatements=(
-            "那么，{attribute}为{value}",
-            "所以答案是{value}",
-            "也就是说，{name}的{attribute}达到{value}",
+        (
+            "Answer: {value}",
+            "It is {value}",
+            "It has {value}",
+            "A: {value}",
+            "The answer is {value}",
+            "It was {value}",
+            "We read {value}",
+            "The {attribute} is {value}",
+            "The list says {value}",
+            "That is {value}",
         ),
-        questions=(
-            "请问，{name}的{attribute}是什么？答：{value}",
-            "再看一下{name}的{attribute}：{value}",
-            "那么请说出{name}有多少。答案是{value}",
+        " ",
+    ),
+    "zh": Pairs(
+        (
+            "问：{name}的{attribute}有多少？",
+            "请问{name}的{attribute}有多少？",
+            "请说出{name}的{attribute}。",
+            "那么{name}呢？",
+            "看一下{name}。",
+            "告诉我{name}的{attribute}。",
+            "谁知道{name}的{attribute}？",
+            "现在找{name}。",
         ),
+        (
+            "答：{value}",
+            "它是{value}",
+            "答案是{value}",
+            "结果是{value}",
+            "{attribute}是{value}",
+            "读数是{value}",
+            "它为{value}",
+            "记录是{value}",
+        ),
+        "",
     ),
 }
 
-# What stands before a plain sentence and looks like a number without being one ({date} {time} {version}
-# {address} {model}), or is a number that nobody asks for ({year}).
+TEMPLATES: dict[tuple[Language, Wording], Templates] = {
+    (language, wording): Templates(
+        _STATEMENTS[language].sentences(wording),
+        _RESTATEMENTS[language].sentences(wording),
+        _QUESTIONS[language].sentences(wording),
+    )
+    for language in _STATEMENTS
+    for wording in Wording
+}
+
+# What stands before a plain sentence and looks like a number without being one ({date} {time}
+# {version} {address} {model}), or is a number that nobody asks for ({year}).
 DISTRACTORS: dict[Language, tuple[str, ...]] = {
     "en": (
         "On {date} ", "At {time} ", "With version {version} ", "Since {model} came out, ", "At address {address} ",

@@ -1,13 +1,21 @@
-"""The training text: every kind of scene, several restatements or questions in one text, and text without numbers.
+"""The training text: scenes with several restatements or questions, and text without numbers.
 
-No sentence of the training text occurs in the evaluation sets: a text that shares one is drawn again.
+No sentence of the training text occurs in the evaluation sets: a text that shares one is drawn
+again.
 """
 
 from collections.abc import Iterator
 from random import Random
 
 from datamodules.examples import Example, sentences
-from datamodules.scenes import Sampler, Scene, join_sentences, plain_sentence, with_asides
+from datamodules.scenes import (
+    Sampler,
+    Scene,
+    full_stop,
+    join_sentences,
+    plain_sentence,
+    with_asides,
+)
 from datamodules.templates import TEMPLATES, Wording
 from datamodules.values import basic_value, boundary_value, extreme_value
 from datamodules.vocabulary import LANGUAGES
@@ -42,7 +50,9 @@ def _draw(random: Random) -> Example:
     if kind < _PLAIN_SHARE:
         return _plain(random)
     if kind < _PLAIN_SHARE + _SINGLE_SHARE:
-        return _facts(random, random.choice(_ONE_FACT_SAMPLERS), facts=1, asks=random.randint(1, 3))
+        return _facts(
+            random, random.choice(_ONE_FACT_SAMPLERS), facts=1, asks=random.randint(1, 3)
+        )
     sample = basic_value if random.random() < 0.75 else random.choice(_ONE_FACT_SAMPLERS)
     facts = random.randint(2, 4)
     return _facts(random, sample, facts, asks=random.choice((1, facts, facts, facts + 1)))
@@ -62,12 +72,14 @@ def _facts(random: Random, sample: Sampler, facts: int, asks: int) -> Example:
     templates = TEMPLATES[scene.language, Wording.SEEN]
     asking = templates.restatements if facts == 1 else templates.questions
     stated = with_asides(random, scene.statements(templates), scene.language, held_out=False)
-    end = scene.unit + ("。" if scene.language == "zh" else ".")
+    stop = full_stop(scene.language)
     asked: list[str] = []
     answers: list[int] = []
     for _ in range(asks):
         ask = scene.write(random.choice(asking), random.randrange(facts))
         before = join_sentences([*stated, *asked, ask], scene.language)
         answers.append(sum(1 for _ in find_numbers(before)) - 1)
-        asked.append(ask + (end if random.random() < 0.5 else end[-1]))
-    return Example(join_sentences([*stated, *asked], scene.language), tuple(answers), scene.language)
+        asked.append(ask + (scene.unit if random.random() < 0.5 else "") + stop)
+    return Example(
+        join_sentences([*stated, *asked], scene.language), tuple(answers), scene.language
+    )

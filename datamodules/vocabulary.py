@@ -1,7 +1,8 @@
 """The words of the generated text: what is measured, on what, and what else happens around it.
 
-A `Domain` is one kind of quantity. The facts of one text share a domain, so that only a name tells them apart.
-Names within a text differ in their modifier (or are persons), while the noun may well be the same.
+A `Domain` is one kind of quantity. The facts of one text share a domain, so that only a name tells
+them apart. Names within a text differ in their modifier (or are persons), while the noun may well
+be the same.
 """
 
 from dataclasses import dataclass
@@ -28,11 +29,19 @@ class Domain:
 
 DOMAINS: dict[Language, tuple[Domain, ...]] = {
     "en": (
-        Domain("voltage", (" volts", " V"), ("lamp", "pump", "motor", "battery", "sensor", "heater")),
-        Domain("price", (" dollars", " euros"), ("book", "chair", "bag", "watch", "table", "bike")),
-        Domain("weight", (" kg", " grams"), ("box", "stone", "bottle", "parcel", "wheel", "plate")),
+        Domain(
+            "voltage", (" volts", " V"), ("lamp", "pump", "motor", "battery", "sensor", "heater")
+        ),
+        Domain(
+            "price", (" dollars", " euros"), ("book", "chair", "bag", "watch", "table", "bike")
+        ),
+        Domain(
+            "weight", (" kg", " grams"), ("box", "stone", "bottle", "parcel", "wheel", "plate")
+        ),
         Domain("temperature", (" degrees",), ("room", "tank", "oven", "lake", "engine", "roof")),
-        Domain("length", (" meters", " feet"), ("rope", "bridge", "pipe", "road", "wall", "cable")),
+        Domain(
+            "length", (" meters", " feet"), ("rope", "bridge", "pipe", "road", "wall", "cable")
+        ),
         Domain("speed", (" km/h",), ("car", "train", "boat", "truck", "bus", "drone")),
         Domain("level", ("%", " percent"), ("river", "signal", "fuel", "water", "noise", "oil")),
         Domain("score", (" points",)),
@@ -55,7 +64,9 @@ MODIFIERS: dict[Language, tuple[str, ...]] = {
         "first second third last red blue green black white old new small big left right north south east west "
         "inner outer main spare heavy light".split()
     ),
-    "zh": tuple("红色 蓝色 绿色 白色 黑色 黄色 左边 右边 前面 后面 东侧 西侧 南侧 北侧 甲号 乙号 丙号 丁号".split()),
+    "zh": tuple(
+        "红色 蓝色 绿色 白色 黑色 黄色 左边 右边 前面 后面 东侧 西侧 南侧 北侧 甲号 乙号 丙号 丁号".split()
+    ),
 }
 
 PERSONS: dict[Language, tuple[str, ...]] = {
@@ -81,6 +92,14 @@ PLAIN_PREDICATES: dict[Language, tuple[str, ...]] = {
     "zh": ("很安静", "留在家里", "去了市场", "等着下雨", "关上了", "回来得很晚", "看起来很累", "准备好了", "听到了消息", "不在那里"),
 }  # fmt: skip
 PLAIN_CIRCUMSTANCES: dict[Language, tuple[str, ...]] = {
-    "en": ("all day", "again", "as usual", "with the others", "after lunch", "before the storm", "for once"),
+    "en": (
+        "all day",
+        "again",
+        "as usual",
+        "with the others",
+        "after lunch",
+        "before the storm",
+        "for once",
+    ),
     "zh": ("一整天", "又", "像往常一样", "和别人一起", "午饭后", "暴雨之前", "这一次"),
 }

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 from lightning import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from transformers import get_cosine_schedule_with_warmup
 
@@ -12,7 +13,7 @@ from numlm.batch import Batch
 from numlm.heads import SoftmaxHead, TokenHead
 from numlm.model import NumberLM
 from numlm.number_head import NumberHead
-from numlm.scoring import Scores, score_batch
+from numlm.scoring import score_batch
 
 EMBEDDED_MODEL = str(Path(__file__).resolve().parents[1] / "assets" / "tiny-qwen2")
 _NO_DECAY_DIMENSIONS = 1
@@ -22,18 +23,21 @@ class NumberLMModule(LightningModule):
     """Fine-tunes a causal language model to say numbers.
 
     Args:
-        qwen_model_path: Folder or hub name of the model: a plain backbone, or one exported by an earlier run. The default is
-            the checkpoint in `assets/`.
-        token_head: Decides whether a number comes next: `numlm.heads.SoftmaxHead` or `numlm.heads.OneVsRestHead`.
+        qwen_model_path: Folder or hub name of the model: a plain backbone, or one exported by an
+            earlier run. The default is the checkpoint in `assets/`.
+        token_head: Decides whether a number comes next: `numlm.heads.SoftmaxHead` or
+            `numlm.heads.OneVsRestHead`.
         number_head: Decides which number; `numlm.number_head.NumberHead`.
         lr: Greatest learning rate of the backbone.
         head_lr: Greatest learning rate of number embedding, abduction and heads.
         weight_decay: Weight decay of the matrices.
-        warmup_ratio: Share of the steps in which the learning rate rises; it falls as a cosine after that.
+        warmup_ratio: Share of the steps in which the learning rate rises; it falls as a cosine
+            after that.
         value_weight: Weight of the number loss beside the token loss.
         gate_alpha: A number's loss is weighted by `alpha + (1 - alpha) * P(<NUM>)`; 1 is no gate.
         attn_implementation: Attention of the backbone, "sdpa" or "eager".
-        random_weights: Take the backbone's architecture with random weights, for tests of loading and speed.
+        random_weights: Take the backbone's architecture with random weights, for tests of loading
+            and speed.
     """
 
     def __init__(
@@ -77,24 +81,29 @@ class NumberLMModule(LightningModule):
     def _step(self, batch: Batch, stage: str) -> Tensor:
         losses = self.model.losses(batch, self.gate_alpha)
         total = losses.total(self.value_weight)
-        figures = {"loss": total, "token": losses.token.mean, "value": losses.value.mean, "pointer": losses.pointer.mean}
+        figures = {
+            "loss": total,
+            "token": losses.token.mean,
+            "value": losses.value.mean,
+            "pointer": losses.pointer.mean,
+        }
         self.log_dict(
             {f"{stage}/{name}": figure for name, figure in figures.items()},
             batch_size=len(batch.input_ids),
             sync_dist=stage != "train",
         )
-        self.log(f"{stage}_loss", total, prog_bar=True, logger=False, batch_size=len(batch.input_ids))
+        self.log(
+            f"{stage}_loss", total, prog_bar=True, logger=False, batch_size=len(batch.input_ids)
+        )
         return total
 
-    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Scores:
+    def test_step(
+        self, batch: Batch, batch_idx: int, dataloader_idx: int = 0
+    ) -> dict[str, Tensor]:
         """Score a batch of an evaluation set, for the evaluation callback."""
-        return score_batch(self.model, batch)
+        return score_batch(self.model, batch)._asdict()
 
-    def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Scores:
-        """Score a batch of an evaluation set during `fit`, where no test loop can run."""
-        return score_batch(self.model, batch)
-
-    def configure_optimizers(self) -> dict[str, object]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW with two learning rates, linear warm-up and cosine decay."""
         heads = {id(parameter) for parameter in self.model.head_parameters()}
         groups: dict[tuple[bool, bool], list[Tensor]] = {}
@@ -115,5 +124,10 @@ class NumberLMModule(LightningModule):
             betas=(0.9, 0.98),
         )
         steps = int(self.trainer.estimated_stepping_batches)
-        schedule = get_cosine_schedule_with_warmup(optimizer, max(1, int(self.warmup_ratio * steps)), steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        schedule = get_cosine_schedule_with_warmup(
+            optimizer, max(1, int(self.warmup_ratio * steps)), steps
+        )
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }

@@ -1,7 +1,7 @@
-"""NumLM's model and everything about numbers, in plain PyTorch and Transformers; never imports Lightning.
+"""NumLM's model and everything about numbers; never imports Lightning.
 
-    from numlm import NumberLM
-    from numlm.parsing import split_numbers
+from numlm import NumberLM
+from numlm.parsing import split_numbers
 """
 
 from typing import Any
@@ -10,7 +10,7 @@ __all__ = ["NumberLM", "Prediction"]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401
-    """Import the model when it is asked for, so that the parser needs the standard library only."""
+    """Import the model when asked for: the parser needs the standard library only."""
     if name in __all__:
         from numlm import model
 

@@ -2,10 +2,11 @@
 
     B  texts          T  tokens of the longest text     F  clock features (`clock.FEATURES`)
     H  hidden size    V  rows of the embedding table    K  numbers of the text with most numbers
-    A  number slots of the text with most slots (positions whose next token is asked to be a number)
+    A  number slots of the text with most of them (positions whose next token is a number)
     R  reading heads  J  hands of the clock (`clock.HANDS`)
 
-Labels follow the Hugging Face convention: `labels[:, t]` is predicted from position t - 1; the model shifts.
+Labels follow the Hugging Face convention: `labels[:, t]` is predicted from position t - 1; the
+model shifts.
 """
 
 from collections.abc import Sequence
@@ -28,9 +29,11 @@ class Batch(NamedTuple):
         attention_mask: (B, T) int64, 1 on text and 0 on padding.
         labels: (B, T) int64, -100 where no loss is taken.
         number_features: (B, T, F) float32, clock features at `<NUM>`, 0 elsewhere.
-        number_bits: (B, T) int64, the bits of the float64 values at `<NUM>`. As integers they survive every
-            precision plugin: `bf16-true` casts floats, float64 too (12345.678 would arrive as 12352).
-        asked: (B, T) bool, the `<NUM>` labels that follow from the text before them; evaluation asks for these.
+        number_bits: (B, T) int64, the bits of the float64 values at `<NUM>`. As integers they
+            survive every precision plugin: `bf16-true` casts floats, float64 too (12345.678 would
+            arrive as 12352).
+        asked: (B, T) bool, the `<NUM>` labels that follow from the text before them; evaluation
+            asks for these.
         record_ids: (B,) int64, which record a row is, so that evaluation counts each once.
     """
 

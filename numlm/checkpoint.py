@@ -1,8 +1,16 @@
 """Model folders: what must be in one, and one sentence about what is not."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 NUMBER_CONFIG = "number_lm.json"
 NUMBER_WEIGHTS = "number_lm.safetensors"
@@ -32,7 +40,7 @@ def resolve_model_path(path: str) -> str:
         if not path or path.startswith((".", "~", "/")) or path.count("/") > 1 or "\\" in path:
             raise ModelNotFoundError(
                 f"no model folder at '{path}': give the folder of a downloaded model "
-                "(`hf download Qwen/Qwen2.5-0.5B --local-dir FOLDER` gets one) or a name on the hub"
+                "(`hf download Qwen/Qwen2.5-0.5B --local-dir FOLDER` gets one) or a hub name"
             )
         return path
     wanted = {
@@ -40,7 +48,11 @@ def resolve_model_path(path: str) -> str:
         "tokenizer (tokenizer.json)": _TOKENIZERS,
         "weights (*.safetensors)": _WEIGHTS,
     }
-    missing = [what for what, patterns in wanted.items() if not any(f for p in patterns for f in folder.glob(p))]
+    missing = [
+        what
+        for what, patterns in wanted.items()
+        if not any(f for p in patterns for f in folder.glob(p))
+    ]
     if missing:
         raise ModelNotFoundError(
             f"the model folder '{path}' has no {' and no '.join(missing)}: download it whole, "
@@ -74,12 +86,18 @@ def load_backbone(path: str, weights: bool = True, **options: object) -> PreTrai
     return AutoModelForCausalLM.from_config(_from_hub(AutoConfig.from_pretrained, path), **options)
 
 
-def _from_hub(load, path: str, **options):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN003, ANN202
+def _from_hub(load: Callable[..., Any], path: str, **options: object) -> Any:  # noqa: ANN401
     """Load, with one sentence instead of another library's page where nothing can be loaded."""
     resolved = resolve_model_path(path)
     try:
         return load(resolved, **options)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        where = "the folder" if Path(resolved).is_dir() else "no folder of that name, and the hub did not give"
-        raise ModelNotFoundError(f"cannot load the model '{path}' ({where} it): {reason}") from None
+        where = (
+            "the folder"
+            if Path(resolved).is_dir()
+            else "no folder of that name, and the hub did not give"
+        )
+        raise ModelNotFoundError(
+            f"cannot load the model '{path}' ({where} it): {reason}"
+        ) from None

@@ -2,11 +2,12 @@
 
 With L = log10|v| the features of a value are
 
-    [L / 6, sign, is-zero, is-nonzero, cos and sin of 2*pi*(L / P mod 1) for every period P of `PERIODS`]
+    [L / 6, sign, is-zero, is-nonzero, cos and sin of 2*pi*(L / P mod 1) for P in `PERIODS`]
 
-A scalar that leaves a network keeps about three digits. A clock keeps far more digits than any of its hands is accurate,
-because a hand only has to resolve the one before it: `read_clock` goes from the longest period to the shortest as one reads a
-vernier. Phases of the logarithm have no jump at 9.99 -> 10.0, and 1e-5 and 1e5 are equally precise.
+A scalar that leaves a network keeps about three digits. A clock keeps far more digits than any of
+its hands is accurate, because a hand only has to resolve the one before it: `read_clock` goes from
+the longest period to the shortest as one reads a vernier. Phases of
+the logarithm have no jump at 9.99 -> 10.0, and 1e-5 and 1e5 are equally precise.
 
 This is the only file that computes in float64; what leaves `encode` is float32 of size about 1.
 """
@@ -41,7 +42,12 @@ def encode(values: Tensor) -> Tensor:
     nonzero = values != 0
     magnitude = torch.log10(values.abs().where(nonzero, 1.0))
     head = torch.stack(
-        [magnitude.clamp(-_FARTHEST, _FARTHEST) / MAGNITUDE_UNIT, values.sign(), (~nonzero).double(), nonzero.double()],
+        [
+            magnitude.clamp(-_FARTHEST, _FARTHEST) / MAGNITUDE_UNIT,
+            values.sign(),
+            (~nonzero).double(),
+            nonzero.double(),
+        ],
         dim=-1,
     )
     periods = torch.tensor(PERIODS, dtype=torch.float64, device=values.device)
@@ -50,12 +56,15 @@ def encode(values: Tensor) -> Tensor:
     return torch.cat([head, hands.flatten(-2)], dim=-1).float()
 
 
-def read_clock(loc: Tensor, scale: Tensor, hands: Tensor, hand_scales: Tensor) -> tuple[Tensor, Tensor]:
+def read_clock(
+    loc: Tensor, scale: Tensor, hands: Tensor, hand_scales: Tensor
+) -> tuple[Tensor, Tensor]:
     """Sharpen a value by its hands, from the longest period to the shortest.
 
-    Starts from v = log10|loc| with the uncertainty w = scale / (|loc| ln 10). For every hand the candidate is the L nearest to v
-    that agrees with the hand; it replaces (v, w) when w is under 0.3 of the period and the hand is finer than w. Where not even
-    the value's own magnitude is certain, no hand is read and the value stays as it was.
+    Starts from v = log10|loc| with the uncertainty w = scale / (|loc| ln 10). For every hand the
+    candidate is the L nearest to v that agrees with the hand; it replaces (v, w) when w is under
+    0.3 of the period and the hand is finer than w. Where not even the value's own magnitude is
+    certain, no hand is read and the value stays as it was.
 
     Args:
         loc: (...) float64, the value as the linear output gives it.
@@ -66,7 +75,7 @@ def read_clock(loc: Tensor, scale: Tensor, hands: Tensor, hand_scales: Tensor) -
     Returns:
         The value and its scale, both (...) float64.
     """
-    loc, scale, hands, hand_scales = loc.double(), scale.double(), hands.double(), hand_scales.double()
+    loc, scale, hands, hand_scales = (t.double() for t in (loc, scale, hands, hand_scales))
     tiny = torch.finfo(torch.float64).tiny
     v = torch.log10(loc.abs().clamp(min=tiny))
     w = scale / (loc.abs().clamp(min=tiny) * math.log(10))
@@ -90,8 +99,10 @@ def _centred(turns: Tensor) -> Tensor:
 def shortest_decimal(value: float, half_width: float) -> float:
     """The decimal with the fewest digits within `half_width` of the value, the nearest of them.
 
-    >>> shortest_decimal(42.4999997, 1e-5), shortest_decimal(17.3412, 0.06), shortest_decimal(1e-9, 0.01)
-    (42.5, 17.3, 0.0)
+    >>> shortest_decimal(42.4999997, 1e-5), shortest_decimal(17.3412, 0.06)
+    (42.5, 17.3)
+    >>> shortest_decimal(1e-9, 0.01)
+    0.0
     """
     if not math.isfinite(value) or abs(value) <= half_width:
         return 0.0 if math.isfinite(value) else value

@@ -1,6 +1,7 @@
-"""Cauchy, wrapped Cauchy, and the mixture of point masses and a Cauchy that is the answer to "which number?".
+"""Cauchy, wrapped Cauchy, and the mixture that answers "which number?".
 
-Log-likelihoods are float32 and stable in the tails; quantiles are float64, because a copied value is exact.
+Log-likelihoods are float32 and stable in the tails; quantiles are float64, because a copied value
+is exact.
 """
 
 import math
@@ -17,7 +18,11 @@ def cauchy_nll(x: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
     1.8379
     """
     standardized = (x - loc) / scale
-    return math.log(math.pi) + scale.log() + 2 * torch.hypot(standardized, torch.ones_like(standardized)).log()
+    return (
+        math.log(math.pi)
+        + scale.log()
+        + 2 * torch.hypot(standardized, torch.ones_like(standardized)).log()
+    )
 
 
 def cauchy_cdf(x: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
@@ -27,10 +32,11 @@ def cauchy_cdf(x: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
 
 
 def wrapped_cauchy_nll(direction: Tensor, target: Tensor, scale: Tensor) -> Tensor:
-    """Negative log-likelihood of an angle under a wrapped Cauchy, in nats without the constant log(2 pi).
+    """Negative log-likelihood of an angle under a wrapped Cauchy, without its log(2 pi).
 
-    `-log sinh g + log(2 sinh(g/2)^2 + 1 - cos d)`, with `1 - cos d` as half the squared distance of two unit vectors; the
-    textbook form `log(cosh g - cos d)` loses every digit in float32 where d is small.
+    `-log sinh g + log(2 sinh(g/2)^2 + 1 - cos d)`, with `1 - cos d` as half the squared distance
+    of two unit vectors; the textbook form `log(cosh g - cos d)` loses every digit in float32 where
+    d is small.
 
     Args:
         direction: (..., 2) unit vector of the predicted angle.
@@ -89,7 +95,8 @@ class ValueMixture:
         atoms, weights = self.atoms.gather(-1, order), self.weights.gather(-1, order)
         new, loc, scale = (t[:, None] for t in (self.new, self.loc, self.scale))
         through = weights.cumsum(-1)  # copied mass at and below each atom
-        # The answer is the first atom whose cdf reaches the level, unless the Cauchy reaches it earlier.
+        # The answer is the first atom whose cdf reaches the level, unless the Cauchy reaches it
+        # earlier.
         reached = (through + new * cauchy_cdf(atoms, loc, scale) >= level) & (weights > 0)
         exists = reached.any(-1)
         first = reached.long().argmax(-1)
@@ -100,4 +107,6 @@ class ValueMixture:
         smooth = self.loc - self.scale / torch.tan(math.pi * torch.where(inside, remaining, 0.5))
         atom = atoms.gather(-1, first[:, None])[:, 0]
         is_atom = exists & ~(inside & (smooth < atom))
-        return torch.where(is_atom, atom, smooth), torch.where(is_atom, order.gather(-1, first[:, None])[:, 0], -1)
+        return torch.where(is_atom, atom, smooth), torch.where(
+            is_atom, order.gather(-1, first[:, None])[:, 0], -1
+        )

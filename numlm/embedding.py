@@ -23,7 +23,7 @@ class NumberEmbedding(nn.Module):
 
     @torch.no_grad()
     def start_from(self, num_row: Tensor, digit_rows: Tensor) -> None:
-        """Start with `<NUM>` read as digits are on the average, so that the backbone sees a number at once.
+        """Start with `<NUM>` read as digits are on the average: the backbone sees a number.
 
         Args:
             num_row: (H,) embedding of `<NUM>`.
@@ -35,4 +35,7 @@ class NumberEmbedding(nn.Module):
         """Clock features (..., F), zero where no number stands -> (..., H) float32."""
         is_number = features[..., clock.IS_ZERO] + features[..., clock.IS_NONZERO]
         with torch.autocast(features.device.type, enabled=False):
-            return nn.functional.linear(features.float(), self.weight, self.bias) * is_number[..., None]
+            return (
+                nn.functional.linear(features.float(), self.weight, self.bias)
+                * is_number[..., None]
+            )

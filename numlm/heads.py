@@ -1,12 +1,13 @@
-"""Abduction and action: from the last hidden state to a latent cause, and from that to token scores.
+"""Abduction and action: hidden state -> latent cause -> token scores.
 
     abduction   U | x ~ Cauchy(loc(z), scale(z)),  z the last hidden state
-    action      S_k = A_k . U: linear, so Cauchy in closed form; A is the backbone's own output weights
+    action      S_k = A_k . U: linear, so Cauchy in closed form; A is the backbone's output weights
 
-`loc` starts as the identity, so that at step 0 the ranking of tokens is exactly the base model's. For this to hold under
-one-vs-rest as well, the uncertainty of U lives in one coordinate of its own that every token reads with weight 1: S_k ~
-Cauchy(A_k . loc, scale). A scale spread over the coordinates of z would reach token k as `scale * |A_k|_1`, and the
-probabilities, far from their thresholds, would rank tokens by the norm of their weights instead of their scores. It also makes
+`loc` starts as the identity, so that at step 0 the ranking of tokens is exactly the base model's.
+For this to hold under one-vs-rest as well, the uncertainty of U lives in one coordinate of its own
+that every token reads with weight 1: S_k ~ Cauchy(A_k . loc, scale). A scale spread over the
+coordinates of z would reach token k as `scale * |A_k|_1`, and the probabilities, far from their
+thresholds, would rank tokens by the norm of their weights instead of their scores. It also makes
 one-vs-rest as cheap as softmax: one matrix product.
 """
 
@@ -32,7 +33,7 @@ class Latent(NamedTuple):
 
 
 class Abduction(nn.Module):
-    """Infers the latent cause from the hidden state: `loc = z + W z`, `scale = exp(w . z + b)`, W and w starting at zero.
+    """Infers the latent cause: `loc = z + W z`, `scale = exp(w . z + b)`, W = w = 0 at the start.
 
     Args:
         hidden_size: Size H of the hidden state.
@@ -102,9 +103,10 @@ class SoftmaxHead(TokenHead):
 class OneVsRestHead(TokenHead):
     """A decision for every token of its own: `P_k = P(S_k > C_k)`, S_k ~ Cauchy.
 
-    A score is the standardized distance x = (loc_k - C_k) / scale; P = 1/2 + atan(x) / pi, computed as atan2(1, -x) / pi, which
-    keeps its digits in both tails. At the start the threshold is the same for every token, where P is about 1/V for
-    a score of zero: at P = 1/2 the loss of a vocabulary of 151,936 would be 105,314 nats.
+    A score is the standardized distance x = (loc_k - C_k) / scale; P = 1/2 + atan(x) / pi,
+    computed as atan2(1, -x) / pi, which keeps its digits in both tails. At the start the threshold
+    is the same for every token, where P is about 1/V for a score of zero: at P = 1/2 the loss of a
+    vocabulary of 151,936 would be 105,314 nats.
 
     Args:
         rows: Number V of tokens.

@@ -1,8 +1,10 @@
 """Losses of the number head, elementwise, and the sums and counts they are averaged by.
 
-    value loss = Cauchy NLL of V + 1/2 * sum of the hands' wrapped Cauchy NLL (v != 0) + pointer loss
+    value loss    Cauchy NLL of V + 1/2 * sum of the hands' wrapped Cauchy NLL (v != 0)
+    pointer loss  -log of the probability of the right copies, or of "new"
 
-Everything is float32. Terms keep sums and counts and divide once, so that they are right for uneven batches.
+Everything is float32. Terms keep sums and counts and divide once, so that they are right for
+uneven batches.
 """
 
 import math
@@ -43,14 +45,15 @@ def value_nll(answer: NumberAnswer, targets: Tensor) -> Tensor:
     """
     power = torch.pow(10.0, answer.magnitude)
     scaled = targets.clamp(-1e24, 1e24).float() / power
-    linear = cauchy_nll(scaled, answer.signed, answer.log_scale.exp()) + answer.magnitude * math.log(10)
+    linear = cauchy_nll(scaled, answer.signed, answer.log_scale.exp())
+    linear = linear + answer.magnitude * math.log(10)
     true_hands = clock.encode(targets)[..., clock.FIRST_HAND :].unflatten(-1, (clock.HANDS, 2))
     hands = wrapped_cauchy_nll(answer.hands, true_hands, answer.hand_scales).sum(-1)
     return linear + HAND_WEIGHT * hands * (targets != 0)
 
 
 def pointer_nll(answer: NumberAnswer, targets: Tensor) -> Tensor:
-    """-log of the probability of all earlier numbers equal to the target, or of "new" where there is none.
+    """-log probability of the earlier numbers equal to the target; of "new" without any.
 
     Args:
         answer: The head's outputs at (B, A) positions.

@@ -1,7 +1,7 @@
 """The scorecard of an evaluation set, as a torchmetrics metric.
 
-It keeps rows and computes once at the end, so that every record is counted once under any number of processes: rows are gathered,
-and those of a record that a sampler repeated are dropped.
+It keeps rows and computes once at the end, so that every record is counted once under any number
+of processes: rows are gathered, and those of a record that a sampler repeated are dropped.
 """
 
 from collections.abc import Collection
@@ -19,15 +19,15 @@ Figures = dict[str, float | int | None]
 class Scorecard(Metric):
     """Figures of one evaluation set, `None` where there is nothing to average.
 
-    accuracy                     share of slots where `<NUM>` is the most probable token; higher is better
-    mean_rank                    mean rank of `<NUM>` at the slots, 1 is best
-    mean_prob                    mean probability of `<NUM>` at the slots; higher is better
-    rmse                         root mean square error over the slots where `<NUM>` was predicted; lower is better
-    rmse_all, mae                root mean square and mean absolute error over every slot; lower is better
-    exact_match                  share of slots whose printed value is the true one; higher is better
-    exact_match_without_pointer  the same with the pointer switched off
-    precision, recall, f1        of `<NUM>` over every position of the texts; higher is better
-    slots, texts                 how many there were
+    accuracy                     share of slots where `<NUM>` is the most probable token; higher is
+    better mean_rank                    mean rank of `<NUM>` at the slots, 1 is best mean_prob
+    mean probability of `<NUM>` at the slots; higher is better rmse                         root
+    mean square error over the slots where `<NUM>` was predicted; lower is better rmse_all, mae
+    root mean square and mean absolute error over every slot; lower is better exact_match
+    share of slots whose printed value is the true one; higher is better
+    exact_match_without_pointer  the same with the pointer switched off precision, recall, f1
+    of `<NUM>` over every position of the texts; higher is better slots, texts                 how
+    many there were
     """
 
     full_state_update = False
@@ -47,7 +47,11 @@ class Scorecard(Metric):
     def rows(self) -> Scores:
         """All rows in the order of records and positions, each once."""
         slots = dim_zero_cat(self.slots) if len(self.slots) else torch.zeros(0, len(SLOT_COLUMNS))
-        records = dim_zero_cat(self.records) if len(self.records) else torch.zeros(0, len(RECORD_COLUMNS))
+        records = (
+            dim_zero_cat(self.records)
+            if len(self.records)
+            else torch.zeros(0, len(RECORD_COLUMNS))
+        )
         return Scores(_unique_rows(slots.cpu(), keys=2), _unique_rows(records.cpu(), keys=1))
 
     def gathered_rows(self) -> Scores:
@@ -75,7 +79,9 @@ def figures(scores: Scores, record_ids: Collection[int] | None = None) -> Figure
     total = dict(zip(RECORD_COLUMNS, records.sum(0).tolist(), strict=True))
     predicted = column["rank"] == 1
     error = column["value"] - column["truth"]
-    hits, false, missed = (total[f"{name}"] for name in ("true_positives", "false_positives", "false_negatives"))
+    hits, false, missed = (
+        total[f"{name}"] for name in ("true_positives", "false_positives", "false_negatives")
+    )
     return {
         "accuracy": _mean(predicted),
         "mean_rank": _mean(column["rank"]),

@@ -1,10 +1,11 @@
 """NumberLM: number embedding -> backbone -> abduction -> token head and number head.
 
-    model = NumberLM.from_pretrained("assets/tiny-qwen2")    # a plain backbone, or an exported model
+    model = NumberLM.from_pretrained("results/latest/model")     # or a plain backbone
     model.predict(["The first lamp is at 42.5 volts. In short, it is"])
 
-Any Hugging Face causal language model is the backbone. `<NUM>` takes the first row of the embedding table that the tokenizer does not
-use (151665 of Qwen2.5's 151936: no resize); where there is no spare row one is added, and the table is never shrunk.
+Any Hugging Face causal language model is the backbone. `<NUM>` takes the first row of the
+embedding table that the tokenizer does not use (151665 of Qwen2.5's 151936: no resize); where
+there is no spare row one is added, and the table is never shrunk.
 """
 
 import json
@@ -19,7 +20,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from numlm.batch import IGNORE, Batch, Record, collate, positions_of, take_positions
-from numlm.checkpoint import NUMBER_CONFIG, NUMBER_WEIGHTS, load_backbone, load_tokenizer, resolve_model_path
+from numlm.checkpoint import (
+    NUMBER_CONFIG,
+    NUMBER_WEIGHTS,
+    load_backbone,
+    load_tokenizer,
+    resolve_model_path,
+)
 from numlm.clock import shortest_decimal
 from numlm.embedding import NumberEmbedding
 from numlm.heads import TOKEN_HEADS, Abduction, Latent, SoftmaxHead, TokenHead
@@ -82,7 +89,11 @@ class NumberLM(nn.Module):
     """
 
     def __init__(
-        self, backbone: PreTrainedModel, tokenizer: NumberTokenizer, token_head: TokenHead, number_head: NumberHead
+        self,
+        backbone: PreTrainedModel,
+        tokenizer: NumberTokenizer,
+        token_head: TokenHead,
+        number_head: NumberHead,
     ) -> None:
         super().__init__()
         hidden_size = backbone.config.get_text_config().hidden_size
@@ -109,14 +120,16 @@ class NumberLM(nn.Module):
 
         Args:
             path: Folder or hub name.
-            token_head: Makes the token head from the number of rows; not used for an exported model.
-            number_head: Makes the number head from the hidden size; not used for an exported model.
+            token_head: Makes the token head from the number of rows; not used for an exported
+                model.
+            number_head: Makes the number head from the hidden size; not used for an exported
+                model.
             dtype: Type of the backbone's weights, whatever the files have. The heads are float32.
             attn_implementation: Attention of the backbone, "sdpa" or "eager".
             random_weights: Take the architecture only, for tests of loading and speed.
 
         Raises:
-            ModelNotFoundError: If there is no whole model at the path; the message is one sentence.
+            ModelNotFoundError: If there is no whole model at the path, in one sentence.
         """
         path = resolve_model_path(str(path))
         base = load_tokenizer(path)
@@ -147,15 +160,21 @@ class NumberLM(nn.Module):
     def save_pretrained(self, folder: str | Path) -> None:
         """Write backbone, tokenizer and number modules as safetensors and JSON.
 
-        The backbone in the folder loads with `AutoModelForCausalLM`, the whole with `NumberLM.from_pretrained`.
+        The backbone in the folder loads with `AutoModelForCausalLM`, the whole with
+        `NumberLM.from_pretrained`.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self.backbone.save_pretrained(folder)
         self.tokenizer.base.save_pretrained(folder)
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self._number_modules().state_dict().items()}
+        weights = {
+            name: tensor.detach().cpu().contiguous()
+            for name, tensor in self._number_modules().state_dict().items()
+        }
         save_file(weights, folder / NUMBER_WEIGHTS, metadata={"format": "pt"})
-        token_head = next(name for name, head in TOKEN_HEADS.items() if type(self.token_head) is head)
+        token_head = next(
+            name for name, head in TOKEN_HEADS.items() if type(self.token_head) is head
+        )
         config = {
             "token_head": token_head,
             "number_head": self.number_head.settings,
@@ -178,11 +197,18 @@ class NumberLM(nn.Module):
     def _start_num_row(self) -> None:
         """Give `<NUM>` the mean row, whatever its spare row held, and read it as a digit at first.
 
-        The mean row is a token that nothing is known about; as an output it ranks in the middle of the vocabulary.
+        The mean row is a token that nothing is known about; as an output it ranks in the middle of
+        the vocabulary.
         """
-        digits = [self.tokenizer.base(digit, add_special_tokens=False)["input_ids"][-1] for digit in "0123456789"]
+        digits = [
+            self.tokenizer.base(digit, add_special_tokens=False)["input_ids"][-1]
+            for digit in "0123456789"
+        ]
         num_id = self.tokenizer.num_token_id
-        for embeddings in {self.backbone.get_input_embeddings(), self.backbone.get_output_embeddings()}:
+        for embeddings in {
+            self.backbone.get_input_embeddings(),
+            self.backbone.get_output_embeddings(),
+        }:
             table = embeddings.weight
             table[num_id] = table[:num_id].float().mean(0).to(table.dtype)
         rows = self.backbone.get_input_embeddings().weight
@@ -202,11 +228,11 @@ class NumberLM(nn.Module):
         return self.abduction(outputs.last_hidden_state)
 
     def token_scores(self, latent: Latent) -> Tensor:
-        """Scores (..., V) of the next token from the latent cause (..., H); greater is more probable."""
+        """Scores (..., V) of the next token; greater is more probable."""
         return self.token_head.scores(latent, self.backbone.get_output_embeddings().weight)
 
     def slots(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Positions (B, A) whose next token is labelled `<NUM>`, and which of them are real (B, A)."""
+        """Positions (B, A) whose next label is `<NUM>`, and which are real (B, A)."""
         return positions_of(batch.labels[:, 1:] == self.tokenizer.num_token_id)
 
     def number_answer(self, latent: Latent, batch: Batch, positions: Tensor) -> NumberAnswer:
@@ -227,12 +253,15 @@ class NumberLM(nn.Module):
 
         Args:
             batch: The batch.
-            gate_alpha: A number's loss is weighted by `alpha + (1 - alpha) * P(<NUM>)`; 1 is no gate.
+            gate_alpha: A number's loss is weighted by `alpha + (1 - alpha) * P(<NUM>)`; 1 is no
+                gate.
         """
         latent = self(batch)
         labels = batch.labels[:, 1:]
         labelled = labels != IGNORE
-        scores = self.token_scores(Latent(latent.loc[:, :-1][labelled], latent.scale[:, :-1][labelled]))
+        scores = self.token_scores(
+            Latent(latent.loc[:, :-1][labelled], latent.scale[:, :-1][labelled])
+        )
         labels = labels[labelled]
         token = Term(self.token_head.loss(scores, labels).sum(), labelled.sum())
 
@@ -240,21 +269,28 @@ class NumberLM(nn.Module):
         answer = self.number_answer(latent, batch, positions)
         targets = take_positions(batch.number_values[:, 1:], positions)
         gate = torch.ones_like(answer.magnitude)
-        p_number = self.token_head.prob(scores, self.tokenizer.num_token_id)[labels == self.tokenizer.num_token_id]
+        p_number = self.token_head.prob(scores, self.tokenizer.num_token_id)[
+            labels == self.tokenizer.num_token_id
+        ]
         gate[real] = gate_alpha + (1 - gate_alpha) * p_number.detach()
-        # Rows without a number leave a zero that still reaches every head, as several processes need.
+        # Rows without a number leave a zero that still reaches every head, as several processes
+        # need.
         value, pointer = value_nll(answer, targets) * real, pointer_nll(answer, targets) * real
         count = real.sum()
         return Losses(
-            token, Term(value.sum(), count), Term(pointer.sum(), count), Term((gate * (value + pointer)).sum(), count)
+            token,
+            Term(value.sum(), count),
+            Term(pointer.sum(), count),
+            Term((gate * (value + pointer)).sum(), count),
         )
 
     @torch.no_grad()
     def predict(self, prompts: list[str]) -> list[Prediction]:
         """The number that comes after each prompt.
 
-        Where the prompt does not end in a space the number may follow at once (Chinese) or after a space (English); the
-        more probable way is taken, and `p_number` is the probability of either.
+        Where the prompt does not end in a space the number may follow at once (Chinese) or after a
+        space (English); the more probable way is taken, and `p_number` is the probability of
+        either.
 
         Raises:
             ValueError: If a prompt is empty.
@@ -272,7 +308,9 @@ class NumberLM(nn.Module):
         candidates = []
         for lead in leads:
             encoding = self.tokenizer.encode(prompt + lead)
-            batch = collate([Record(encoding)], self.tokenizer.num_token_id, self.tokenizer.pad_token_id)
+            batch = collate(
+                [Record(encoding)], self.tokenizer.num_token_id, self.tokenizer.pad_token_id
+            )
             batch = Batch(*(t.to(next(self.parameters()).device) for t in batch))
             latent = self(batch)
             scores = self.token_scores(latent)[0]
@@ -284,12 +322,16 @@ class NumberLM(nn.Module):
         last = torch.tensor([[batch.input_ids.shape[1] - 1]], device=batch.input_ids.device)
         mixture = self.number_answer(latent, batch, last).mixture()
         median, source = mixture.quantile(0.5)
-        value = median.item() if source.item() >= 0 else shortest_decimal(median.item(), mixture.scale.item())
+        value = (
+            median.item()
+            if source.item() >= 0
+            else shortest_decimal(median.item(), mixture.scale.item())
+        )
         return Prediction(
             value=value,
             low=mixture.quantile(0.1)[0].item(),
             high=mixture.quantile(0.9)[0].item(),
             p_number=sum(candidate[0] for candidate in candidates),
-            source=source.item() if source.item() >= 0 else None,
+            source=int(source.item()) if source.item() >= 0 else None,
             text=prompt + lead + render(value),
         )

@@ -1,12 +1,15 @@
 """The number head: which number comes next, as a mixture of copies and a new value.
 
-    new value   V ~ Cauchy(10^M a, 10^M s): a magnitude and a signed part, linear in v within its magnitude,
-                and the hands of the clock, each a direction with a wrapped Cauchy's scale
+    new value   V ~ Cauchy(10^M a, 10^M s): a magnitude and a signed part, linear in v within its
+                magnitude, and the hands of the clock, each a direction with a wrapped Cauchy's
+                scale
     copy        a pointer's probabilities of the text's earlier numbers and of "new"
 
-The value outputs are a linear skip and a small MLP on (latent, what the reading heads read). The skip starts as the identity from
-what is read to the hands, the magnitude and the sign, as abduction starts as the identity from the hidden state: restating is
-what most numbers in text do, and what is left to learn is where to look.
+The value outputs are a linear skip and a small MLP on (latent, what the reading heads read). The
+skip starts as the identity from
+what is read to the hands, the magnitude and the sign, as abduction starts as the identity from the
+hidden state: restating is what most numbers in text do, and what is left to learn is where to
+look.
 """
 
 import math
@@ -59,7 +62,9 @@ class NumberAnswer:
         loc, scale = clock.read_clock(
             power * self.signed, power * self.log_scale.exp(), self.hands, self.hand_scales
         )
-        weights = self.pointer.double().softmax(-1)[..., 1:]  # again in float64, so that they sum to one
+        weights = self.pointer.double().softmax(-1)[
+            ..., 1:
+        ]  # again in float64, so that they sum to one
         atoms = self.values[:, None, :].expand_as(weights)
         return ValueMixture(
             atoms=atoms.flatten(0, 1),
@@ -99,15 +104,20 @@ class NumberHead(nn.Module):
         self.pointer = Pointer(hidden_size, pointer_size)
         inputs = hidden_size + 1 + reading_heads * clock.FEATURES
         self.skip = nn.Linear(inputs, _OUTPUTS)
-        self.mlp = nn.Sequential(nn.Linear(inputs, mlp_size), nn.SiLU(), nn.Linear(mlp_size, _OUTPUTS))
+        self.mlp = nn.Sequential(
+            nn.Linear(inputs, mlp_size), nn.SiLU(), nn.Linear(mlp_size, _OUTPUTS)
+        )
         self._start_as_identity(reading_heads)
 
     @torch.no_grad()
     def _start_as_identity(self, reading_heads: int) -> None:
         """Let the outputs start as the value that the heads read on the average."""
-        for parameter in (self.skip.weight, self.skip.bias, self.mlp[-1].weight, self.mlp[-1].bias):
-            nn.init.zeros_(parameter)
-        read = self.skip.weight[:, -reading_heads * clock.FEATURES :].unflatten(1, (reading_heads, clock.FEATURES))
+        for layer in (self.skip, self.mlp[-1]):
+            for parameter in layer.parameters():
+                nn.init.zeros_(parameter)
+        read = self.skip.weight[:, -reading_heads * clock.FEATURES :].unflatten(
+            1, (reading_heads, clock.FEATURES)
+        )
         read[_MAGNITUDE, :, clock.MAGNITUDE] = clock.MAGNITUDE_UNIT / reading_heads
         read[_SIGNED, :, clock.SIGN] = 1 / reading_heads
         for i in range(2 * clock.HANDS):

@@ -1,10 +1,10 @@
 """Text <-> numbers: find the numbers of a text, and write a value the way people do.
 
-The parser is a single left-to-right scan with one regular expression. What looks like a number but is a
-name (`GPT2`), a version or address (`v1.2.3`, `192.168.0.1`), a date or a time is consumed first and left
-as text, so that a number can never start in the middle of one. Every other character is left alone:
-joining the pieces gives the text back, byte for byte. The expression has no nested ambiguity, so the scan is
-linear in the length of the text.
+The parser is a single left-to-right scan with one regular expression. What looks like a number but
+is a name (`GPT2`), a version or address (`v1.2.3`, `192.168.0.1`), a date or a time is consumed
+first and left as text, so that a number can never start in the middle of one. Every other
+character is left alone: joining the pieces gives the text back, byte for byte. The expression has
+no nested ambiguity, so the scan is linear in the length of the text.
 
 Standard library only.
 """
@@ -22,20 +22,26 @@ _LETTER = rf"(?:(?![{_UNSPACED}０-９])[^\W\d])"  # letters of spaced scripts, 
 _POINT = r"[.．]"
 _SIGN = r"[+\-−＋－]"
 
+_D = _DIGIT + "++"  # a run of digits, taken whole
+_EXPONENT = rf"[eE][+\-−]?{_D}"
+
 _PATTERN = re.compile(
     rf"""
-    (?P<name>      {_LETTER} (?: {_LETTER} | -?{_DIGIT}++ (?: [.:\-]{_DIGIT}++ )*+ )*+ )  # GPT2, v1.2.3
-  | (?P<chain>     {_DIGIT}++ (?: (?:\.{_DIGIT}++){{2,}}+ (?:[:/]{_DIGIT}++)?              # 192.168.0.1:80
-                                | (?:-{_DIGIT}++){{2,}}+ | (?:/{_DIGIT}++){{2,}}+ ) )      # 2025-06-08
-  | (?P<time>      {_DIGIT}{{1,2}} (?: :{_DIGIT}{{2}} ){{1,2}}+ (?:\.{_DIGIT}++)? (?!{_DIGIT}) )
-  | (?P<code>      {_DIGIT}++ (?: (?:st|nd|rd|th)\b
-                                | (?![eE][+\-−]?{_DIGIT}++(?!{_LETTER})) {_LETTER}++ {_DIGIT} \w*+ (?:-\w++)*+ ) )
+    (?P<name>   {_LETTER} (?: {_LETTER} | -?{_D} (?: [.:\-]{_D} )*+ )*+ )  # GPT2, v1.2.3
+  | (?P<chain>  {_D} (?: (?:\.{_D}){{2,}}+ (?:[:/]{_D})?                    # 192.168.0.1:80
+                       | (?:-{_D}){{2,}}+ | (?:/{_D}){{2,}}+ ) )            # 2025-06-08
+  | (?P<time>   {_DIGIT}{{1,2}} (?: :{_DIGIT}{{2}} ){{1,2}}+ (?:\.{_D})? (?!{_DIGIT}) )
+  | (?P<code>   {_D} (?: (?:st|nd|rd|th)\b                                 # 2nd
+                       | (?!{_EXPONENT}(?!{_LETTER}))                      # 0x1F, but not 1e5
+                         {_LETTER}++ {_DIGIT} \w*+ (?:-\w++)*+ ) )
   | (?P<number>
-      # A sign belongs to the number unless something stands before it that it could join or subtract from.
+      # A sign belongs to the number unless something stands before it that it could join or
+      # subtract from.
       (?: (?: (?<=[{_UNSPACED}]) | (?<![\w)\]}}%°+\-−.]) ) {_SIGN} )?+
-      (?: (?: [1-9]{_DIGIT}{{0,2}}(?:,{_DIGIT}{{3}})++(?!,?{_DIGIT}) | {_DIGIT}++ ) (?: {_POINT}{_DIGIT}++ )?+
-        | (?<![\w.)\]}}]) {_POINT}{_DIGIT}++ )
-      (?: [eE][+\-−]?{_DIGIT}++ )?+
+      (?: (?: [1-9]{_DIGIT}{{0,2}} (?:,{_DIGIT}{{3}})++ (?!,?{_DIGIT}) | {_D} )
+          (?: {_POINT}{_D} )?+
+        | (?<![\w.)\]}}]) {_POINT}{_D} )
+      (?: {_EXPONENT} )?+
     )
     """,
     re.VERBOSE,
@@ -110,9 +116,9 @@ def render(value: float, like: str = "") -> str:
 
     Args:
         value: A finite number.
-        like: A surface form whose style is taken: number of decimals, thousands separators, exponent, plus
-            sign, the minus sign's character, full-width digits. Empty: the shortest decimal that reads back as
-            the value, in scientific writing below 1e-6 and from 1e16.
+        like: A surface form whose style is taken: number of decimals, thousands separators,
+            exponent, plus sign, the minus sign's character, full-width digits. Empty: the shortest
+            decimal that reads back as the value, in scientific writing below 1e-6 and from 1e16.
 
     Raises:
         ValueError: If the value is not finite.

@@ -1,8 +1,9 @@
-"""Attention over the numbers of the text: heads that read earlier values, and the pointer that copies one.
+"""Attention over the numbers of the text: heads that read them, a pointer that copies one.
 
-A backbone passes a number on through narrow attention heads that were made for words. Here the asking position looks at the
-earlier `<NUM>` positions itself. Queries and keys come from hidden states; what is read are the numbers' clock
-features, untouched. The cost is the few numbers of a text.
+A backbone passes a number on through narrow attention heads that were made for words. Here the
+asking position looks at the earlier `<NUM>` positions itself. Queries and keys come from hidden
+states; what is read are the numbers' clock features, untouched. The cost is the few numbers of a
+text.
 """
 
 import math
@@ -19,7 +20,8 @@ class TextNumbers(NamedTuple):
         states: (B, K, H) latent location at each number.
         features: (B, K, F) clock features.
         values: (B, K) float64.
-        visible: (B, A, K) bool, true for a number that stands before the asking position's next token.
+        visible: (B, A, K) bool, true for a number that stands before the asking position's next
+            token.
     """
 
     states: Tensor
@@ -45,7 +47,7 @@ class _Attention(nn.Module):
         self.alternative = nn.Linear(hidden_size, heads)
 
     def forward(self, asking: Tensor, numbers: TextNumbers) -> Tensor:
-        """Asking states (B, A, H) -> log-probabilities (B, A, R, 1 + K); column 0 is the alternative."""
+        """(B, A, H) -> log-probabilities (B, A, R, 1 + K); column 0 is the alternative."""
         query = self.query(asking).unflatten(-1, (self.heads, -1))  # (B, A, R, D)
         key = self.key(numbers.states).unflatten(-1, (self.heads, -1))  # (B, K, R, D)
         scores = torch.einsum("bard,bkrd->bark", query, key) / math.sqrt(query.shape[-1])
@@ -63,11 +65,11 @@ class ReadingHeads(_Attention):
 
 
 class Pointer(_Attention):
-    """One head whose alternative is "new": is the number a copy of an earlier one, and of which?"""
+    """One head whose alternative is "new": is the number a copy, and of which one?"""
 
     def __init__(self, hidden_size: int, size: int) -> None:
         super().__init__(hidden_size, heads=1, size=size)
 
     def forward(self, asking: Tensor, numbers: TextNumbers) -> Tensor:
-        """Asking states (B, A, H) -> log-probabilities (B, A, 1 + K) of "new" and of each number."""
+        """(B, A, H) -> log-probabilities (B, A, 1 + K) of "new" and of each number."""
         return super().forward(asking, numbers)[:, :, 0]

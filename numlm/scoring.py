@@ -1,4 +1,4 @@
-"""What the model says about a batch of evaluation texts, as rows of figures that metrics are computed from."""
+"""What the model says about evaluation texts, as rows that metrics are computed from."""
 
 from typing import NamedTuple
 
@@ -24,8 +24,8 @@ class Scores(NamedTuple):
     records: Tensor
 
 
-# rank of <NUM> among all tokens (1 is best), its probability, the true value, the answer as it would be printed, and
-# the answer with the pointer switched off
+# rank of <NUM> among all tokens (1 is best), its probability, the true value, the answer as it
+# would be printed, and the answer with the pointer switched off
 SLOT_COLUMNS = ("record", "position", "rank", "prob", "truth", "value", "value_without_pointer")
 # decisions "the next token is <NUM>" over every position of the text that has a next token
 RECORD_COLUMNS = ("record", "true_positives", "false_positives", "false_negatives", "positions")
@@ -43,13 +43,17 @@ def score_batch(model: NumberLM, batch: Batch) -> Scores:
     labels, asked = batch.labels[:, 1:], batch.asked[:, 1:]
     labelled = labels != IGNORE
 
-    scores = model.token_scores(Latent(latent.loc[:, :-1][labelled], latent.scale[:, :-1][labelled]))
+    scores = model.token_scores(
+        Latent(latent.loc[:, :-1][labelled], latent.scale[:, :-1][labelled])
+    )
     num_scores = scores[:, num_id]
     rank = _scatter(1 + (scores > num_scores[:, None]).sum(-1).double(), labelled)
     prob = _scatter(model.token_head.prob(scores, num_id).double(), labelled)
     said, true = (rank == 1) & labelled, labels == num_id
     counts = [(said & true), (said & ~true), (~said & true), labelled]
-    records = torch.stack([batch.record_ids.double(), *(count.sum(-1).double() for count in counts)], dim=-1)
+    records = torch.stack(
+        [batch.record_ids.double(), *(count.sum(-1).double() for count in counts)], dim=-1
+    )
 
     positions, real = positions_of(asked)
     answer = model.number_answer(latent, batch, positions)
@@ -66,11 +70,13 @@ def score_batch(model: NumberLM, batch: Batch) -> Scores:
 
 
 def printed_values(mixture: ValueMixture) -> Tensor:
-    """The median as it would be printed: a copy as it is, a new number as the shortest decimal within its scale, (N,)."""
+    """The median as printed (N,): a copy as it is, else the shortest decimal within the scale."""
     median, source = mixture.quantile(0.5)
     printed = [
         value if copied else shortest_decimal(value, scale)
-        for value, copied, scale in zip(median.tolist(), (source >= 0).tolist(), mixture.scale.tolist(), strict=True)
+        for value, copied, scale in zip(
+            median.tolist(), (source >= 0).tolist(), mixture.scale.tolist(), strict=True
+        )
     ]
     return torch.tensor(printed, dtype=torch.float64, device=median.device)
 

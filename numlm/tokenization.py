@@ -1,12 +1,13 @@
 """Text -> token ids, with one `<NUM>` for every number and its value beside it.
 
-Only the number's characters are replaced; every other token is what the base tokenizer gives for the same text. To that end
-each number is first replaced by the single character `0`: a digit separates the same way as the digits it stands for, and
-byte-level tokenizers with single digits (Qwen's) give it a token of its own. Where a tokenizer joins the digit to what
-stands before it (GPT-2's ` 0`), that token is cut at the number.
+Only the number's characters are replaced; every other token is what the base tokenizer gives for
+the same text. To that end each number is first replaced by the single character `0`: a digit
+separates the same way as the digits it stands for, and byte-level tokenizers with single digits
+(Qwen's) give it a token of its own. Where a tokenizer joins the digit to what stands before it
+(GPT-2's ` 0`), that token is cut at the number.
 
-`<NUM>` is never added to the base tokenizer: its id lives beside it, so that a literal `<NUM>` in a user's text stays ordinary
-text, and text without numbers gives the base tokenizer's ids.
+`<NUM>` is never added to the base tokenizer: its id lives beside it, so that a literal `<NUM>` in
+a user's text stays ordinary text, and text without numbers gives the base tokenizer's ids.
 """
 
 from collections.abc import Sequence
@@ -47,10 +48,14 @@ class NumberTokenizer:
     def __init__(self, base: PreTrainedTokenizerBase, num_token_id: int) -> None:
         if not base.is_fast:
             raise ValueError(
-                f"{type(base).__name__} has no character offsets, which finding numbers needs: save it with a tokenizer.json"
+                f"{type(base).__name__} has no character offsets, which finding numbers needs: "
+                "save it with a tokenizer.json"
             )
         if num_token_id < len(base):
-            raise ValueError(f"<NUM> needs an id of its own, but {num_token_id} is one of the tokenizer's {len(base)}")
+            raise ValueError(
+                f"<NUM> needs an id of its own, but {num_token_id} is one of the "
+                f"tokenizer's {len(base)}"
+            )
         self.base = base
         self.num_token_id = num_token_id
 
@@ -82,7 +87,9 @@ class NumberTokenizer:
             )
         ]
 
-    def _insert(self, text: str, ids: list[int], offsets: list[tuple[int, int]], starts: list[int]) -> list[int]:
+    def _insert(
+        self, text: str, ids: list[int], offsets: list[tuple[int, int]], starts: list[int]
+    ) -> list[int]:
         """Put `<NUM>` where the placeholders are."""
         result: list[int] = []
         pending = iter([*starts, len(text) + 1])
@@ -113,7 +120,13 @@ class NumberTokenizer:
                 continue
             pieces.append(self.base.decode(run, clean_up_tokenization_spaces=False))
             number = next(left, None)
-            surface = number.surface if isinstance(number, Number) else None if number is None else render(number)
+            surface = (
+                number.surface
+                if isinstance(number, Number)
+                else None
+                if number is None
+                else render(number)
+            )
             pieces.append(NUM_TOKEN if surface is None else surface)
             run = []
         return "".join(pieces[:-1])
@@ -124,7 +137,7 @@ class NumberTokenizer:
 
 
 def _replace_numbers(text: str) -> tuple[str, list[int], list[Number]]:
-    """The text with one placeholder character a number, where the placeholders are, and the numbers."""
+    """The text with a placeholder for each number, where they are, and the numbers."""
     pieces: list[str] = []
     starts: list[int] = []
     numbers: list[Number] = []

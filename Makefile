@@ -1,0 +1,37 @@
+# make experiment   set up .venv, then run the default experiment (no network after the set-up)
+# make test         set up .venv, then lint, types and all tests
+# make lint         lint and types
+# make tensorboard  curves and charts of all runs
+# make checkpoint   rebuild the embedded checkpoint from its seed (about an hour on two CPU cores)
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: experiment test lint tensorboard checkpoint
+
+experiment: .venv/.run
+	$(BIN)/python train.py fit
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+tensorboard: .venv/.run
+	$(BIN)/tensorboard --logdir results
+
+checkpoint: .venv/.run
+	$(BIN)/python assets/pretrain_tiny_qwen2.py
+
+# A stamp says that .venv is whole and not older than what it is made from.
+.venv/.run: requirements.txt pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+.venv/.dev: .venv/.run
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
