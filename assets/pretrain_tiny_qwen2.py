@@ -9,7 +9,7 @@ digit by digit, looks one up by name among several, and has never seen `<NUM>`. 
 evaluation's sentences and none of its unseen wording is in its training text.
 
 What makes looking up emerge quickly: several facts and several questions in one text with the loss
-on every answer, short forms (`name = 42.5;`) before sentences, many attention heads, and Muon for
+on every answer, short forms (`name = 42.5;`) until they are mastered and sentences after that, many attention heads, and Muon for
 the matrices.
 """
 
@@ -49,6 +49,7 @@ PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|\p{Han}|[^\r\n\p{L}\p{N}]?[\p{L}&&[^\p{Han}]]+|\p{N}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+SHORT_MASTERED = 0.8  # share of short forms answered rightly from which on sentences are practised
 WEIGHT_ANSWER, WEIGHT_TEXT, WEIGHT_UNPREDICTABLE = 1.0, 0.1, 0.01
 
 
@@ -56,12 +57,12 @@ def short_forms(seed: str) -> Iterator[Example]:
     """Facts and questions at their shortest: `the red lamp = 42.5; the red lamp = 42.5;`."""
     random = Random(seed)
     while True:
-        facts = random.randint(1, 6)
+        facts = random.randint(2, 6)
         scene = Scene(random, basic_value, facts)
         order = random.sample(range(facts), facts) + [
             random.randrange(facts) for _ in range(random.randint(0, 3))
         ]
-        if random.random() < 0.3:
+        if random.random() < 0.5:
             scene.values = draw_distinct(random, lambda r: str(r.randint(0, 9)), facts)
         joiner = random.choice((" = ", ": ", " "))
         parts = [f"{scene.names[i]}{joiner}{scene.values[i]};" for i in [*range(facts), *order]]
@@ -219,13 +220,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "tiny-qwen2")
-    parser.add_argument("--steps", type=int, default=5000)
+    parser.add_argument("--steps", type=int, default=4500)
     parser.add_argument("--tokens", type=int, default=4096, help="tokens a batch")
     parser.add_argument("--lr-matrix", type=float, default=4e-3)
     parser.add_argument("--lr-other", type=float, default=3e-3)
-    parser.add_argument(
-        "--short", type=float, default=0.12, help="share of the schedule on short forms mostly"
-    )
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
 
@@ -249,12 +247,12 @@ def main() -> None:
         flush=True,
     )
 
-    progress = 0.0
+    mastered = False
 
     def stream() -> Iterator[Example]:
         random = Random("mixture")
         while True:
-            share = 0.9 if progress < options.short else 0.1
+            share = 0.1 if mastered else 0.9
             yield next(short_stream if random.random() < share else sentences_stream)
 
     steppers = optimizers(model, options.lr_matrix, options.lr_other)
@@ -286,6 +284,7 @@ def main() -> None:
             }
             shorts = list(itertools.islice(short_forms("check"), 60))
             quality["short"] = round(teacher_forced_accuracy(model, weighted, shorts), 3)
+            mastered |= quality["short"] >= SHORT_MASTERED
             elapsed = time.monotonic() - start
             print(
                 f"{elapsed:6.0f} s  step {step:6d}  texts {texts:7d}  "

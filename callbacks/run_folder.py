@@ -16,6 +16,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
+from torch.utils.tensorboard import SummaryWriter
 
 RUN_FILE = "run.json"
 _PACKAGES = (
@@ -39,16 +40,23 @@ class ResultsLogger(TensorBoardLogger):
     Args:
         experiment: First part of the folder's name.
         save_dir: Where the folders of all runs are.
-
-    Raises:
-        RunFolderError: If nothing can be written there; found before anything is loaded or
-        trained.
     """
 
     def __init__(self, experiment: str = "numlm", save_dir: str = "results") -> None:
-        self._check_writable(save_dir)
         run = f"{experiment}_{time.strftime('%Y%m%d_%H%M%S')}"
         super().__init__(save_dir=save_dir, name="", version=run, default_hp_metric=False)
+
+    @property
+    def experiment(self) -> SummaryWriter:
+        """TensorBoard's writer, which Lightning asks for before anything is trained.
+
+        Raises:
+            RunFolderError: If nothing can be written to the folder.
+        """
+        if self._experiment is None:
+            self._check_writable(self.root_dir)
+        writer: SummaryWriter = super().experiment
+        return writer
 
     @staticmethod
     @rank_zero_only

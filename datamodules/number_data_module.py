@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from datamodules import basic, boundary_values, extreme_values, question_answering, training_mix
 from datamodules.examples import Example
-from datamodules.sampling import EvenSampler, LengthBatchSampler
+from datamodules.sampling import EvenBatchSampler, LengthBatchSampler
 from numlm.batch import Batch, Record, collate
 from numlm.checkpoint import load_tokenizer
 from numlm.tokenization import NumberTokenizer
@@ -152,10 +152,8 @@ class NumberDataModule(LightningDataModule):
 
     def _in_order(self, records: list[Record]) -> DataLoader[Any]:
         dataset: Any = records
-        sampler = EvenSampler(len(records), *self._process())
-        return DataLoader(
-            dataset, batch_size=self.eval_batch_size, sampler=sampler, collate_fn=self._collate()
-        )
+        sampler = EvenBatchSampler(len(records), self.eval_batch_size, *self._process())
+        return DataLoader(dataset, batch_sampler=sampler, collate_fn=self._collate())
 
     def _collate(self) -> Callable[[list[Record]], Batch]:
         assert self.tokenizer is not None

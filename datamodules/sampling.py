@@ -54,26 +54,31 @@ class LengthBatchSampler(Sampler[list[int]]):
             yield batches[index].tolist()
 
 
-class EvenSampler(Sampler[int]):
-    """Every record in order, dealt out to the processes in equal numbers.
+class EvenBatchSampler(Sampler[list[int]]):
+    """Every record in order, in whole batches dealt out to the processes in equal numbers.
 
-    Where the number of records does not divide, the last ones are repeated; evaluation drops the
-    repeats by their ids.
+    A batch holds the same records under any number of processes, so that its figures have the same
+    digits. Where the batches do not divide, the last one is repeated; evaluation drops the repeats
+    by their records' ids.
 
     Args:
         count: How many records.
+        batch_size: Records a batch; the last one may have fewer.
         rank: This process.
         world_size: How many processes.
     """
 
-    def __init__(self, count: int, rank: int = 0, world_size: int = 1) -> None:
-        self.count = count
+    def __init__(self, count: int, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
+        self.batches = [
+            list(range(start, min(start + batch_size, count)))
+            for start in range(0, count, batch_size)
+        ]
         self.rank = rank
         self.world_size = world_size
 
     def __len__(self) -> int:
-        return -(-self.count // self.world_size)
+        return -(-len(self.batches) // self.world_size)
 
-    def __iter__(self) -> Iterator[int]:
+    def __iter__(self) -> Iterator[list[int]]:
         for i in range(len(self)):
-            yield min(i * self.world_size + self.rank, self.count - 1)
+            yield self.batches[min(i * self.world_size + self.rank, len(self.batches) - 1)]

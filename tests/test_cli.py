@@ -1,0 +1,210 @@
+"""The command line through `main([...])`: every config, what a run leaves behind, what is refused."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from callbacks.evaluation import BASELINE_FILE, FINETUNED_FILE, TEST_FILE
+from callbacks.targets import TARGETS
+from numlm.model import NumberLM
+from train import main
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIGS = ROOT / "configs"
+EMBEDDED = ROOT / "assets" / "tiny-qwen2"
+SETS = ["basic", "question_answering", "extreme_values", "boundary_values"]
+TINY = ["--config", str(CONFIGS / "smoke.yaml")]
+
+
+def run(folder: Path, *options: str) -> None:
+    main(["fit", *TINY, "--trainer.logger.save_dir", str(folder), *options])
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of one run of the smoke config."""
+    folder = tmp_path_factory.mktemp("results")
+    run(folder)
+    return folder / "latest"
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_a_run_writes_both_results(results: Path) -> None:
+    assert results.is_symlink()
+    assert results.resolve().name.startswith("smoke_")
+    baseline, finetuned = read(results / BASELINE_FILE), read(results / FINETUNED_FILE)
+    wanted = {target.metric for target in TARGETS} | {"rmse_all", "mae", "precision", "recall"}
+    for stage in (baseline, finetuned):
+        assert list(stage) == SETS
+        for figures in stage.values():
+            assert wanted <= set(figures)
+            assert figures["slots"] == figures["texts"] == 6
+            assert figures["seen"]["texts"] == 4
+            assert figures["unseen"]["texts"] == 2
+    # Nobody has told the base model of <NUM>.
+    assert all(
+        figures["accuracy"] == 0 and figures["rmse"] is None for figures in baseline.values()
+    )
+    assert all(figures["mean_rank"] > 100 for figures in baseline.values())
+    assert baseline != finetuned
+
+
+def test_a_run_writes_record_config_charts_and_report(results: Path) -> None:
+    record = read(results / "run.json")
+    assert record["steps"] == 3
+    assert record["seed"] == "42"
+    assert record["versions"]["torch"] == torch.__version__
+    assert set(record["seconds"]) == {
+        "baseline_evaluation",
+        "training",
+        "finetuned_evaluation",
+    }
+    assert (results / "config.yaml").exists()
+    for name in ("accuracy", "mean_rank", "exact_match", "rmse"):
+        assert (results / f"{name}_comparison.png").read_bytes().startswith(b"\x89PNG")
+    report = (results / "report.md").read_text(encoding="utf-8")
+    for section in ("Goal", "Method", "Metrics", "Results", "Charts", "Conclusion"):
+        assert f"\n## {section}\n" in report
+    assert "Author: \n" not in report
+    # Three steps cannot reach the targets, and the conclusion says so.
+    assert "Targets missed" in report
+    assert "accuracy on basic: 0, target ≥ 1" in report
+
+
+def test_tensorboard_has_losses_rates_figures_and_hyperparameters(results: Path) -> None:
+    events = EventAccumulator(str(results), size_guidance={"images": 0})
+    events.Reload()
+    tags = events.Tags()
+    scalars = set(tags["scalars"])
+    assert {"train/loss", "train/token", "train/value", "train/pointer"} <= scalars
+    assert any(tag.startswith("lr-AdamW") for tag in scalars)
+    for stage in ("baseline", "finetuned"):
+        assert {f"{stage}/{name}/accuracy" for name in SETS} <= scalars
+    assert "finetuned/basic/unseen/exact_match" in scalars
+    assert "final/basic/accuracy" in scalars
+    assert {f"charts/{m}_comparison" for m in ("accuracy", "mean_rank")} <= set(tags["images"])
+    rmse = read(results / FINETUNED_FILE)["basic"]["rmse_all"]
+    logged = events.Scalars("finetuned/basic/rmse_all")[0].value
+    assert logged == pytest.approx(rmse, rel=1e-6)
+
+
+def test_the_exported_model_loads_and_test_gives_the_same_digits(
+    results: Path, tmp_path: Path
+) -> None:
+    model = results / "model"
+    assert type(NumberLM.from_pretrained(model)) is NumberLM
+    path = ["--model.qwen_model_path", str(model)]
+    save = ["--trainer.logger.save_dir", str(tmp_path)]
+    main(["test", *TINY, *save, *path])
+    (written,) = tmp_path.glob(f"*/{TEST_FILE}")
+    assert read(written) == read(results / FINETUNED_FILE)
+
+
+def test_one_vs_rest_by_class_path(tmp_path: Path) -> None:
+    run(tmp_path, "--model.token_head", "numlm.heads.OneVsRestHead", "--trainer.max_steps", "1")
+    settings = read(tmp_path / "latest" / "model" / "number_lm.json")
+    assert settings["token_head"] == "one_vs_rest"
+
+
+def test_evaluating_first_does_not_change_training(tmp_path: Path) -> None:
+    weights = []
+    for name, drop in (("with", []), ("without", ["--trainer.callbacks", "[]"])):
+        cli = main(["fit", *TINY, "--trainer.logger.save_dir", str(tmp_path / name), *drop])
+        weights.append(cli.model.model.backbone.get_input_embeddings().weight.detach().clone())
+    assert torch.equal(*weights)
+
+
+@pytest.mark.parametrize("config", sorted(CONFIGS.glob("*.yaml")), ids=lambda file: file.stem)
+def test_every_config_runs(config: Path, tmp_path: Path) -> None:
+    """Every shipped file, at a tiny budget on the embedded checkpoint."""
+    tiny = ["--trainer.max_steps", "1", "--trainer.accelerator", "cpu", "--trainer.devices", "1"]
+    sizes = {"num_samples": 32, "val_samples": 4, "eval_samples": 3, "batch_size": 4}
+    data = [part for name, size in sizes.items() for part in (f"--data.{name}", str(size))]
+    save = ["--trainer.logger.save_dir", str(tmp_path)]
+    path = ["--model.qwen_model_path", str(EMBEDDED)]
+    main(["fit", "--config", str(config), *save, *tiny, *data, *path])
+    assert list(read(tmp_path / "latest" / FINETUNED_FILE)) == SETS
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--model.learning_rate", "1"], ["--data.sample", "3"], ["--nonsense"], ["--model.lr", "x"]],
+)
+def test_an_unknown_option_or_value_is_refused(
+    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        run(tmp_path, *options)
+    assert stop.value.code == 2
+    assert options[0].split(".")[-1].lstrip("-") in capsys.readouterr().err
+
+
+def test_a_missing_model_is_one_sentence_and_nothing_is_trained(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as stop:
+        run(tmp_path, "--model.qwen_model_path", "/nowhere/Qwen2.5-0.5B")
+    message = str(stop.value.code)
+    assert message.startswith("error: no model folder at '/nowhere/Qwen2.5-0.5B'")
+    assert "\n" not in message
+    assert not (tmp_path / "latest").exists()
+
+
+def test_a_results_folder_that_cannot_be_written_is_found_first(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("not a folder")
+    with pytest.raises(SystemExit) as stop:
+        run(file / "results")
+    assert "cannot write results to" in str(stop.value.code)
+    assert "--trainer.logger.save_dir" in str(stop.value.code)
+
+
+@pytest.mark.slow
+def test_from_any_folder_as_a_process(tmp_path: Path) -> None:
+    """`python train.py` elsewhere: the default config is found, errors are one line on stderr."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(ROOT / "train.py")]
+    printed = subprocess.run(
+        [*command, "fit", "--print_config"],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert "num_samples: 64000" in printed
+    assert "callbacks.report.WriteReport" in printed
+    broken = tmp_path / "model"
+    shutil.copytree(EMBEDDED, broken)
+    (broken / "tokenizer.json").unlink()
+    failed = subprocess.run(
+        [*command, "fit", "--model.qwen_model_path", str(broken)],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert failed.returncode == 1
+    assert "Traceback" not in failed.stderr
+    assert "has no tokenizer (tokenizer.json)" in failed.stderr.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_two_processes_count_every_record_once(tmp_path: Path, results: Path) -> None:
+    """An export evaluated on two processes gives the digits of one; 7 records do not divide by 2."""
+    command = [sys.executable, str(ROOT / "train.py"), "test", *TINY]
+    command += ["--model.qwen_model_path", str(results / "model"), "--data.eval_samples", "7"]
+    written = []
+    for devices, strategy in (("1", "auto"), ("2", "ddp")):
+        folder = tmp_path / devices
+        subprocess.run(
+            [*command, "--trainer.devices", devices, "--trainer.strategy", strategy,
+             "--trainer.logger.save_dir", str(folder)],
+            cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True, timeout=300,
+        )  # fmt: skip
+        (file,) = folder.glob(f"*/{TEST_FILE}")
+        written.append(read(file))
+    assert written[0]["basic"]["texts"] == 7
+    assert written[0] == written[1]

@@ -1,0 +1,163 @@
+"""The generated text: what the sets hold, and what training text must never show."""
+
+import itertools
+from collections import Counter
+
+import pytest
+import torch
+
+from datamodules import training_mix
+from datamodules.examples import Example, sentences
+from datamodules.number_data_module import EVALUATION_SETS, NumberDataModule
+from datamodules.sampling import EvenBatchSampler, LengthBatchSampler
+from datamodules.templates import TEMPLATES, Wording
+from datamodules.vocabulary import LANGUAGES
+from numlm.parsing import Number, find_numbers, split_numbers
+
+
+def numbers_of(text: str) -> list[float]:
+    return [number.value for _, _, number in find_numbers(text)]
+
+
+def evaluation_examples(count: int = 200) -> list[Example]:
+    return [e for generate in EVALUATION_SETS.values() for e in generate(count, 0)]
+
+
+@pytest.mark.parametrize("name", sorted(EVALUATION_SETS))
+def test_the_answer_ends_the_text_and_follows_from_it(name: str) -> None:
+    examples = EVALUATION_SETS[name](200, 0)
+    assert len({e.text for e in examples}) == 200
+    for example in examples:
+        pieces = split_numbers(example.text)
+        values = numbers_of(example.text)
+        assert isinstance(pieces[-1], Number), example.text
+        assert example.answers == (len(values) - 1,)
+        assert values[-1] in values[:-1], example.text
+
+
+def test_values_of_the_sets() -> None:
+    answers = {n: [numbers_of(e.text)[-1] for e in g(200, 0)] for n, g in EVALUATION_SETS.items()}
+    assert all(0 <= v <= 100 for v in answers["basic"] + answers["question_answering"])
+    extreme = [abs(v) for v in answers["extreme_values"]]
+    assert min(extreme) < 1e-5
+    assert max(extreme) > 1e5
+    assert 0.3 < sum(v < 0 for v in answers["extreme_values"]) / 200 < 0.7
+    boundary = Counter(answers["boundary_values"])
+    assert all(0 <= v <= 1 for v in boundary)
+    assert boundary[0.0] >= 5
+    assert boundary[1.0] >= 5
+    assert sum(0.99 <= v < 1 for v in answers["boundary_values"]) >= 10
+
+
+def test_questions_have_several_facts_and_the_last_number_rarely_answers() -> None:
+    examples = EVALUATION_SETS["question_answering"](200, 0)
+    values = [numbers_of(e.text) for e in examples]
+    assert all(len(v) >= 3 for v in values)
+    last_is_right = sum(v[-1] == v[-2] for v in values) / len(values)
+    assert last_is_right < 0.5
+
+
+def test_both_languages_and_a_third_of_unseen_wording() -> None:
+    for generate in EVALUATION_SETS.values():
+        examples = generate(200, 0)
+        assert sum(e.wording is Wording.UNSEEN for e in examples) == 66
+        assert 0.2 < sum(e.language == "zh" for e in examples) / 200 < 0.5
+
+
+def test_a_set_is_its_seed() -> None:
+    for generate in EVALUATION_SETS.values():
+        assert generate(20, 0) == generate(20, 0)
+        assert generate(20, 0) != generate(20, 1)
+
+
+def test_a_third_of_the_wording_is_unseen_and_shares_no_template() -> None:
+    for language in LANGUAGES:
+        seen, unseen = (TEMPLATES[language, wording] for wording in Wording)
+        for kind in ("statements", "restatements", "questions"):
+            a, b = getattr(seen, kind), getattr(unseen, kind)
+            assert not set(a) & set(b)
+            assert len(b) / (len(a) + len(b)) == pytest.approx(1 / 3, abs=0.04)
+
+
+def test_training_text_shares_no_sentence_with_the_evaluation() -> None:
+    evaluation = evaluation_examples()
+    reserved = training_mix.reserved_sentences(iter(evaluation))
+    for example in itertools.islice(training_mix.generate(0, reserved), 3000):
+        assert reserved.isdisjoint(sentences(example.text)), example.text
+
+
+def test_training_answers_follow_from_the_text() -> None:
+    kinds: Counter[str] = Counter()
+    for example in itertools.islice(training_mix.generate(0), 2000):
+        values = numbers_of(example.text)
+        for answer in example.answers:
+            assert values[answer] in values[:answer], example.text
+        kinds["none" if not values else "asked" if example.answers else "distractors"] += 1
+        kinds[example.language] += 1
+    assert kinds["none"] > 40
+    assert kinds["distractors"] > 10
+    assert kinds["zh"] > 400
+
+
+def test_distractors_are_not_numbers() -> None:
+    texts = [e.text for e in itertools.islice(training_mix.generate(0), 3000)]
+    for mark in (" v", "GPT", ":"):
+        assert any(mark in text for text in texts)
+    assert split_numbers("On 2025-06-08 the door was quiet. At 12:30 it was v1.2.3.") == [
+        "On 2025-06-08 the door was quiet. At 12:30 it was v1.2.3."
+    ]
+
+
+def test_length_batches_cover_every_text_once_over_all_processes() -> None:
+    lengths = [7, 3, 9, 1, 4, 8, 2, 6, 5, 10, 12, 11]
+    seen: list[int] = []
+    for rank in range(2):
+        sampler = LengthBatchSampler(lengths, batch_size=3, seed=0, rank=rank, world_size=2)
+        batches = list(sampler)
+        assert len(batches) == len(sampler) == 2
+        seen += [i for batch in batches for i in batch]
+    assert sorted(seen) == list(range(12))
+
+
+def test_epochs_have_an_order_of_their_own_and_a_seed_repeats_them() -> None:
+    first, second = (LengthBatchSampler(list(range(64)), 8, seed=1) for _ in range(2))
+    assert list(first) == (epoch := list(second))
+    assert list(first) != epoch
+
+
+@pytest.mark.parametrize(("count", "world_size"), [(7, 2), (6, 2), (25, 3), (1, 4)])
+def test_even_batches_deal_out_every_record_in_the_batches_of_one_process(
+    count: int, world_size: int
+) -> None:
+    alone = list(EvenBatchSampler(count, 4))
+    assert [i for batch in alone for i in batch] == list(range(count))
+    dealt = [list(EvenBatchSampler(count, 4, rank, world_size)) for rank in range(world_size)]
+    assert len({len(part) for part in dealt}) == 1
+    assert {tuple(batch) for part in dealt for batch in part} == {tuple(batch) for batch in alone}
+
+
+def test_data_module_batches(embedded_data: NumberDataModule) -> None:
+    data = embedded_data
+    assert data.evaluation_names == list(EVALUATION_SETS)
+    assert data.tokenizer is not None
+    for name, loader in zip(data.evaluation_names, data.test_dataloader(), strict=True):
+        batches = list(loader)
+        assert torch.cat([b.record_ids for b in batches]).tolist() == list(range(9))
+        assert sum(int(b.asked.sum()) for b in batches) == 9
+        for batch in batches:
+            is_number = batch.input_ids == data.tokenizer.num_token_id
+            assert (batch.asked <= is_number).all()
+            expected = [numbers_of(data.examples[name][i].text)[-1] for i in batch.record_ids]
+            assert batch.number_values[batch.asked].tolist() == expected
+        groups = data.evaluation_groups(name)
+        assert groups["unseen"] == [2, 5, 8]
+        assert sorted(groups["seen"] + groups["unseen"]) == list(range(9))
+    assert len(data.train_dataloader()) == 64 // 8
+    assert sum(len(b.input_ids) for b in data.val_dataloader()) == 5
+
+
+def test_sizes_that_make_no_batch_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"data\.num_samples is 3"):
+        NumberDataModule("unused", num_samples=3, batch_size=4)
+    with pytest.raises(ValueError, match=r"data\.eval_samples is 0"):
+        NumberDataModule("unused", eval_samples=0)

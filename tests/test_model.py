@@ -1,0 +1,298 @@
+"""The whole model: `<NUM>`'s row, the start from the base model, exports, errors, predictions."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GPT2Config,
+    LlamaConfig,
+    PreTrainedConfig,
+    PreTrainedTokenizerFast,
+)
+
+from numlm.batch import IGNORE, Batch, Record, collate
+from numlm.checkpoint import ModelNotFoundError
+from numlm.heads import OneVsRestHead, SoftmaxHead, TokenHead
+from numlm.model import NumberLM
+
+EMBEDDED = Path(__file__).resolve().parents[1] / "assets" / "tiny-qwen2"
+NO_NUMBERS = ["The door was open all day.", "今天大家很安静。", "On 2025-06-08 at 12:30, <NUM>."]
+NUMBERS = [
+    "The red lamp shows 42.5 volts. So it is 42.5",
+    "总之，电压是-3e-5，也就是-3e-5",
+    "no number",
+]
+
+
+def batch_of(model: NumberLM, texts: list[str]) -> Batch:
+    records = [Record(model.tokenizer.encode(text)) for text in texts]
+    return collate(records, model.tokenizer.num_token_id, model.tokenizer.pad_token_id)
+
+
+def scores_of(model: NumberLM, texts: list[str]) -> torch.Tensor:
+    with torch.no_grad():
+        return model.token_scores(model(batch_of(model, texts)))
+
+
+@pytest.fixture(scope="module")
+def embedded() -> NumberLM:
+    return NumberLM.from_pretrained(EMBEDDED)
+
+
+def make_folder(folder: Path, config: PreTrainedConfig, spare_rows: int = 0) -> Path:
+    """A tiny random model with a byte-level tokenizer of its own."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, initial_alphabet=alphabet, special_tokens=["<e>"]
+    )
+    tokenizer.train_from_iterator(NO_NUMBERS + NUMBERS, trainer)
+    base = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<e>")
+    base.save_pretrained(folder)
+    config.vocab_size = len(base) + spare_rows
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    return folder
+
+
+def tiny_gpt2() -> PreTrainedConfig:
+    return GPT2Config(
+        n_embd=16, n_layer=1, n_head=2, n_positions=64, bos_token_id=0, eos_token_id=0
+    )
+
+
+def tiny_llama(tied: bool = False) -> PreTrainedConfig:
+    return LlamaConfig(
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        tie_word_embeddings=tied,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+
+
+@pytest.mark.parametrize("head", [SoftmaxHead, OneVsRestHead])
+def test_at_the_start_other_tokens_rank_as_in_the_base_model(head: type[TokenHead]) -> None:
+    model = NumberLM.from_pretrained(EMBEDDED, token_head=head).eval()
+    base = AutoModelForCausalLM.from_pretrained(EMBEDDED, dtype=torch.float32).eval()
+    batch = batch_of(model, NO_NUMBERS)
+    with torch.no_grad():
+        logits = base(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
+    scores = scores_of(model, NO_NUMBERS)
+    num_id = model.tokenizer.num_token_id
+    others = [i for i in range(scores.shape[-1]) if i != num_id]
+    real = batch.attention_mask.bool()
+    ours, theirs = scores[real][:, others], logits[real][:, others]
+    if head is SoftmaxHead:
+        assert torch.equal(ours, theirs)
+    # One-vs-rest rounds (loc - C) / scale: where it joins two scores, the order must not turn.
+    order = theirs.argsort(dim=-1, stable=True)
+    assert (ours.gather(-1, order).diff(dim=-1) >= 0).all()
+
+
+def test_the_embedded_checkpoint_has_a_spare_row_and_keeps_its_table(embedded: NumberLM) -> None:
+    rows = embedded.backbone.get_input_embeddings().weight.shape[0]
+    config = json.loads((EMBEDDED / "config.json").read_text())
+    tokenizer = AutoTokenizer.from_pretrained(EMBEDDED)
+    assert embedded.tokenizer.num_token_id == len(tokenizer)
+    assert config["vocab_size"] == rows > len(tokenizer)
+    assert config["model_type"] == "qwen2"
+    sizes = [file.stat().st_size for file in EMBEDDED.iterdir()]
+    assert sum(sizes) < 6e6
+
+
+def test_float32_in_training_mode_whatever_the_files_have(embedded: NumberLM) -> None:
+    assert json.loads((EMBEDDED / "config.json").read_text())["dtype"] == "bfloat16"
+    assert {p.dtype for p in embedded.parameters()} == {torch.float32}
+    assert all(module.training for module in embedded.modules())
+
+
+def test_num_starts_as_the_mean_row_and_is_read_as_a_digit(embedded: NumberLM) -> None:
+    rows = embedded.backbone.get_input_embeddings().weight
+    num_id = embedded.tokenizer.num_token_id
+    torch.testing.assert_close(rows[num_id], rows[:num_id].mean(0))
+    digits = [embedded.tokenizer.base(d)["input_ids"][0] for d in "0123456789"]
+    torch.testing.assert_close(rows[num_id] + embedded.number_embedding.bias, rows[digits].mean(0))
+
+
+@pytest.mark.parametrize(
+    ("config", "spare", "rows_added"),
+    [(tiny_gpt2(), 0, 1), (tiny_gpt2(), 5, 0), (tiny_llama(), 0, 1), (tiny_llama(True), 3, 0)],
+    ids=["gpt2-full", "gpt2-spare", "llama-untied-full", "llama-tied-spare"],
+)
+def test_other_backbones_resize_only_where_no_row_is_spare(
+    tmp_path: Path, config: PreTrainedConfig, spare: int, rows_added: int
+) -> None:
+    folder = make_folder(tmp_path, config, spare)
+    before = AutoConfig.from_pretrained(folder).vocab_size
+    model = NumberLM.from_pretrained(folder)
+    weight = model.backbone.get_input_embeddings().weight
+    assert weight.shape[0] == before + rows_added
+    assert model.tokenizer.num_token_id < weight.shape[0]
+    losses = model.losses(batch_of(model, NUMBERS))
+    losses.total(1.0).backward()
+    assert losses.value.count == 4
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    model.save_pretrained(tmp_path / "export")
+    again = NumberLM.from_pretrained(tmp_path / "export")
+    assert torch.equal(scores_of(model.eval(), NUMBERS), scores_of(again.eval(), NUMBERS))
+
+
+@pytest.mark.parametrize("head", [SoftmaxHead, OneVsRestHead])
+def test_an_export_gives_the_same_answers_and_its_backbone_loads_alone(
+    tmp_path: Path, head: type[TokenHead]
+) -> None:
+    model = NumberLM.from_pretrained(EMBEDDED, token_head=head)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.01 * torch.randn_like(parameter))
+    model.eval().save_pretrained(tmp_path)
+    again = NumberLM.from_pretrained(tmp_path).eval()
+    assert type(again.token_head) is head
+    assert torch.equal(scores_of(model, NUMBERS), scores_of(again, NUMBERS))
+    assert model.predict(NUMBERS) == again.predict(NUMBERS)
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    ids = batch_of(model, NO_NUMBERS[:1]).input_ids
+    with torch.no_grad():
+        assert torch.equal(plain(ids).logits, model.backbone(ids).logits)
+    assert not list(tmp_path.glob("*.bin"))
+
+
+def test_labels_are_shifted_and_minus_100_takes_no_part(embedded: NumberLM) -> None:
+    batch = batch_of(embedded, NUMBERS[:1])
+    labels = torch.full_like(batch.labels, IGNORE)
+    labels[0, 3] = batch.input_ids[0, 3]
+    losses = embedded.losses(batch._replace(labels=labels))
+    logits = scores_of(embedded, NUMBERS[:1])
+    expected = torch.nn.functional.cross_entropy(logits[0, 2], batch.input_ids[0, 3])
+    assert losses.token.count == 1
+    torch.testing.assert_close(losses.token.mean, expected)
+    assert losses.value.count == 0
+    assert losses.total(1.0) == losses.token.mean
+
+
+def test_padding_changes_nothing(embedded: NumberLM) -> None:
+    together = embedded.losses(batch_of(embedded, NUMBERS))
+    alone = [embedded.losses(batch_of(embedded, [text])) for text in NUMBERS]
+    for term in ("token", "value", "pointer"):
+        sums = torch.stack([getattr(losses, term).sum for losses in alone]).sum()
+        torch.testing.assert_close(getattr(together, term).sum, sums, rtol=1e-4, atol=1e-3)
+        assert getattr(together, term).count == sum(getattr(a, term).count for a in alone)
+
+
+def test_a_batch_without_numbers_reaches_every_parameter(embedded: NumberLM) -> None:
+    embedded.zero_grad()
+    embedded.losses(batch_of(embedded, ["no number"])).total(1.0).backward()
+    missing = [name for name, p in embedded.named_parameters() if p.grad is None]
+    assert missing == []
+    embedded.zero_grad()
+
+
+def test_the_gate_weighs_numbers_by_their_probability(embedded: NumberLM) -> None:
+    batch = batch_of(embedded, NUMBERS[:1])
+    probability = scores_of(embedded, NUMBERS[:1])[0].softmax(-1)[
+        :, embedded.tokenizer.num_token_id
+    ]
+    positions, _ = embedded.slots(batch)
+    full, gated = embedded.losses(batch, 1.0), embedded.losses(batch, 0.25)
+    torch.testing.assert_close(full.gated.sum, full.value.sum + full.pointer.sum)
+    gate = 0.25 + 0.75 * probability[positions[0]].mean()
+    # Both numbers have about the same probability, so that the mean gate must fit to a few percent.
+    assert (gated.gated.sum / full.gated.sum).item() == pytest.approx(gate.item(), rel=0.1)
+
+
+def test_predictions_have_a_text_an_interval_and_a_source(embedded: NumberLM) -> None:
+    english, chinese = embedded.predict(
+        ["The red lamp shows 42.5 volts. So it is", "总之，电压是7，它是"]
+    )
+    assert english.text.startswith("The red lamp shows 42.5 volts. So it is")
+    assert english.low <= english.high
+    assert 0 <= english.p_number <= 1
+    assert english.source in (0, None)
+    if chinese.source == 0:
+        assert chinese.value == 7.0
+    with pytest.raises(ValueError, match="prompt is empty"):
+        embedded.predict([""])
+
+
+@pytest.mark.parametrize(
+    ("removed", "named"),
+    [
+        ("config.json", "no configuration (config.json)"),
+        ("tokenizer.json", "no tokenizer (tokenizer.json)"),
+        ("model.safetensors", "no weights (*.safetensors)"),
+    ],
+)
+def test_an_incomplete_folder_is_named_with_what_it_lacks(
+    tmp_path: Path, removed: str, named: str
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(EMBEDDED, folder)
+    (folder / removed).unlink()
+    with pytest.raises(ModelNotFoundError) as error:
+        NumberLM.from_pretrained(folder)
+    assert str(folder) in str(error.value)
+    assert named in str(error.value)
+    assert "hf download" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("path", ["/nowhere/model", "~/nowhere-at-all", "./nowhere", "a/b/c"])
+def test_a_missing_folder_is_one_sentence(path: str) -> None:
+    with pytest.raises(ModelNotFoundError, match="no model folder at") as error:
+        NumberLM.from_pretrained(path)
+    assert path in str(error.value)
+
+
+def test_a_broken_configuration_is_one_sentence(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(EMBEDDED, folder)
+    (folder / "config.json").write_text("{")
+    with pytest.raises(ModelNotFoundError) as error:
+        NumberLM.from_pretrained(folder)
+    assert str(folder) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_the_shape_of_qwen(qwen_folder: Path) -> None:
+    """Ids, `<NUM>` = 151665, no resize, and the base model's ranking, at full vocabulary."""
+    layers = ["full_attention"] * 2
+    config = AutoConfig.from_pretrained(qwen_folder, num_hidden_layers=2, layer_types=layers)
+    folder = qwen_folder.parent / "two-layers"
+    if not folder.exists():
+        AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(folder)
+        AutoTokenizer.from_pretrained(qwen_folder).save_pretrained(folder)
+    model = NumberLM.from_pretrained(folder).eval()
+    assert len(model.tokenizer.base) == 151665
+    assert model.tokenizer.num_token_id == 151665
+    assert model.backbone.get_input_embeddings().weight.shape == (151936, 896)
+    assert (
+        model.backbone.get_output_embeddings().weight
+        is model.backbone.get_input_embeddings().weight
+    )
+    for text in NO_NUMBERS:
+        assert model.tokenizer.encode(text).input_ids == model.tokenizer.base(text)["input_ids"]
+    base = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    batch = batch_of(model, NO_NUMBERS)
+    with torch.no_grad():
+        logits = base(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
+    others = torch.arange(151936) != 151665
+    real = batch.attention_mask.bool()
+    assert torch.equal(scores_of(model, NO_NUMBERS)[real][:, others], logits[real][:, others])
+    assert model.losses(batch_of(model, NUMBERS)).total(1.0).isfinite()
