@@ -27,11 +27,12 @@ DEFAULT_CONFIG = Path(__file__).resolve().parent / "configs" / "default.yaml"
 
 
 class NumberLMCLI(LightningCLI):
-    """LightningCLI of one module and one data module, which share the model's path."""
+    """LightningCLI of one module and one data module, which share the model and the seed."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """The data module tokenizes with the model's tokenizer."""
+        """The data module tokenizes with the model's tokenizer; one seed makes a run another."""
         parser.link_arguments("model.qwen_model_path", "data.qwen_model_path")
+        parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
 
 
 def main(args: ArgsType = None) -> NumberLMCLI:
@@ -46,6 +47,7 @@ def main(args: ArgsType = None) -> NumberLMCLI:
             NumberLMModule,
             NumberDataModule,
             save_config_kwargs={"overwrite": True},
+            auto_configure_optimizers=False,
             parser_kwargs={
                 subcommand: defaults for subcommand in ("fit", "validate", "test", "predict")
             },

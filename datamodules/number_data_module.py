@@ -37,7 +37,8 @@ class NumberDataModule(LightningDataModule):
         batch_size: Texts a training step, on every device.
         eval_batch_size: Texts a batch of the evaluation.
         num_workers: Worker processes that put batches together.
-        seed: Seed of the training text; the evaluation sets have one of their own.
+        seed: Seed of the training text and its order; set by `seed_everything`. The evaluation
+            sets have one of their own.
         eval_seed: Seed of the evaluation sets.
     """
 

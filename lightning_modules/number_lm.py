@@ -70,6 +70,18 @@ class NumberLMModule(LightningModule):
         self.value_weight = value_weight
         self.gate_alpha = gate_alpha
 
+    def setup(self, stage: str) -> None:
+        """Refuse a precision that the number path does not survive.
+
+        Raises:
+            ValueError: If the trainer would turn every float of model and batch into 16 bits.
+        """
+        if self.trainer.precision in ("bf16-true", "16-true", "transformer-engine-float16"):
+            raise ValueError(
+                f"precision {self.trainer.precision} would cut every number to 16 bits "
+                "(12345.678 arrives as 12352): use bf16-mixed or 16-mixed"
+            )
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a training batch."""
         return self._step(batch, "train")

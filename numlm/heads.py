@@ -19,6 +19,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+THRESHOLD = 10.0  # where one-vs-rest starts to say yes; about the greatest score of a base model
+
+
+def starting_scale(rows: int) -> float:
+    """The scale at which a score of zero has P = 1/V under a threshold of `THRESHOLD`."""
+    return THRESHOLD * math.pi / rows
+
 
 class Latent(NamedTuple):
     """The latent cause U.
@@ -40,7 +47,7 @@ class Abduction(nn.Module):
         scale: Scale at the start, in units of the token scores.
     """
 
-    def __init__(self, hidden_size: int, scale: float = 0.02) -> None:
+    def __init__(self, hidden_size: int, scale: float) -> None:
         super().__init__()
         self.loc = nn.Linear(hidden_size, hidden_size, bias=False)
         self.log_scale = nn.Linear(hidden_size, 1)
@@ -110,12 +117,11 @@ class OneVsRestHead(TokenHead):
 
     Args:
         rows: Number V of tokens.
-        scale: The scale that abduction starts with.
     """
 
-    def __init__(self, rows: int, scale: float = 0.02) -> None:
+    def __init__(self, rows: int) -> None:
         super().__init__(rows)
-        self.threshold = nn.Parameter(torch.full((rows,), scale * rows / math.pi))
+        self.threshold = nn.Parameter(torch.full((rows,), THRESHOLD))
 
     def scores(self, latent: Latent, weight: Tensor) -> Tensor:
         """Standardized distances to the thresholds."""

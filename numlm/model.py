@@ -29,7 +29,14 @@ from numlm.checkpoint import (
 )
 from numlm.clock import shortest_decimal
 from numlm.embedding import NumberEmbedding
-from numlm.heads import TOKEN_HEADS, Abduction, Latent, SoftmaxHead, TokenHead
+from numlm.heads import (
+    TOKEN_HEADS,
+    Abduction,
+    Latent,
+    SoftmaxHead,
+    TokenHead,
+    starting_scale,
+)
 from numlm.losses import Term, pointer_nll, value_nll
 from numlm.number_head import NumberAnswer, NumberHead
 from numlm.parsing import render
@@ -100,7 +107,7 @@ class NumberLM(nn.Module):
         self.tokenizer = tokenizer
         self.backbone = backbone
         self.number_embedding = NumberEmbedding(hidden_size)
-        self.abduction = Abduction(hidden_size)
+        self.abduction = Abduction(hidden_size, starting_scale(token_head.rows))
         self.token_head = token_head
         self.number_head = number_head
 

@@ -168,6 +168,11 @@ def test_a_results_folder_that_cannot_be_written_is_found_first(tmp_path: Path) 
     assert "--trainer.logger.save_dir" in str(stop.value.code)
 
 
+def test_a_precision_that_cuts_numbers_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"12345\.678 arrives as 12352.*use bf16-mixed"):
+        run(tmp_path, "--trainer.precision", "bf16-true")
+
+
 @pytest.mark.slow
 def test_from_any_folder_as_a_process(tmp_path: Path) -> None:
     """`python train.py` elsewhere: the default config is found, errors are one line on stderr."""

@@ -1,0 +1,226 @@
+"""The number head's losses, against PyTorch's distributions and sums by hand."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+from torch.distributions import Cauchy
+from torch.nn import functional
+
+from numlm import clock
+from numlm.losses import HAND_WEIGHT, Term, pointer_nll, value_nll
+from numlm.number_head import NumberAnswer
+
+
+def _double(*values: float) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def _answer(
+    positions: int = 4,
+    pointer: list[list[float]] | None = None,
+    values: list[float] | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> NumberAnswer:
+    """One text with several asking positions, its outputs drawn from a fixed seed."""
+    generator = torch.Generator().manual_seed(0)
+
+    def randn(*shape: int) -> Tensor:
+        return torch.randn(1, positions, *shape, generator=generator, dtype=torch.float64)
+
+    shares = torch.tensor(pointer if pointer else [[1.0]] * positions, dtype=torch.float64)
+    return NumberAnswer(
+        magnitude=2 * randn().to(dtype),
+        signed=randn().to(dtype),
+        log_scale=randn().to(dtype),
+        hands=functional.normalize(randn(clock.HANDS, 2), dim=-1).to(dtype),
+        hand_scales=randn(clock.HANDS).exp().to(dtype),
+        pointer=shares.log().to(dtype)[None],
+        values=torch.tensor([values or []], dtype=torch.float64),
+    )
+
+
+def _naive_value_nll(answer: NumberAnswer, targets: Tensor) -> list[float]:
+    """-log density of V and half the hands' textbook losses, in plain float64."""
+    result = []
+    for a, value in enumerate(targets[0].tolist()):
+        power = 10.0 ** answer.magnitude[0, a].double()
+        cauchy = Cauchy(power * answer.signed[0, a], power * answer.log_scale[0, a].double().exp())
+        nll = -cauchy.log_prob(_double(value)).item()
+        for j, period in enumerate(clock.PERIODS if value else ()):
+            angle = 2 * math.pi * math.log10(abs(value)) / period
+            cos, sin = answer.hands[0, a, j].tolist()
+            g = answer.hand_scales[0, a, j].item()
+            cos_difference = cos * math.cos(angle) + sin * math.sin(angle)
+            density = math.sinh(g) / (math.cosh(g) - cos_difference)  # times 2 pi
+            nll -= HAND_WEIGHT * math.log(density)
+        result.append(nll)
+    return result
+
+
+def test_a_term_divides_once() -> None:
+    term = Term(torch.tensor(6.0), torch.tensor(4))
+    assert term.mean.item() == 1.5
+
+
+def test_a_term_of_nothing_is_zero_and_keeps_its_graph() -> None:
+    weight = torch.ones(2, requires_grad=True)
+    mean = Term((weight * 0).sum(), torch.tensor(0)).mean
+    assert mean.item() == 0
+    mean.backward()
+    assert weight.grad is not None
+    assert weight.grad.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    "targets", [[42.5, -42.5, 0.0, 1e-5], [1e6, -123456.789, 1.0, 3e-12], [9.99, 10.0, -0.0, 1e12]]
+)
+def test_value_nll_is_that_of_the_distributions(targets: list[float]) -> None:
+    answer, values = _answer(), _double(*targets)[None]
+    nll = value_nll(answer, values)
+    assert nll.shape == (1, 4)
+    assert nll.dtype == torch.float32
+    assert nll[0].tolist() == pytest.approx(_naive_value_nll(answer, values), rel=2e-4, abs=2e-4)
+
+
+def test_hand_weight_is_one_half() -> None:
+    assert HAND_WEIGHT == 0.5
+
+
+def test_zero_has_no_hands() -> None:
+    answer, zero = _answer(1), _double(0.0)[None]
+    turned = replace(answer, hands=-answer.hands, hand_scales=answer.hand_scales * 2)
+    assert torch.equal(value_nll(answer, zero), value_nll(turned, zero))
+    one = _double(1.0)[None]
+    assert not torch.equal(value_nll(answer, one), value_nll(turned, one))
+
+
+@pytest.mark.parametrize("unit", [1e-9, 1.0, 1e9])
+def test_a_change_of_unit_changes_the_density_by_it(unit: float) -> None:
+    """With M on the unit, only the Jacobian differs."""
+    answer = _answer()
+    no_hands = replace(answer, hand_scales=torch.full_like(answer.hand_scales, 40.0))
+    in_unit = replace(no_hands, magnitude=no_hands.magnitude + math.log10(unit))
+    values = _double(1.5, -2.5, 0.25, 40.0)[None]
+    difference = value_nll(in_unit, values * unit) - value_nll(no_hands, values)
+    assert difference[0].tolist() == pytest.approx([math.log(unit)] * 4, abs=1e-4)
+
+
+def test_the_right_answer_costs_least() -> None:
+    values = _double(42.5, -3.25, 1e-5, 1e6)[None]
+    hands = clock.encode(values)[..., clock.FIRST_HAND :].unflatten(-1, (clock.HANDS, 2))
+    right = replace(
+        _answer(),
+        magnitude=values.abs().log10().float(),
+        signed=values.sign().float(),
+        log_scale=torch.full((1, 4), math.log(0.01)),
+        hands=hands,
+        hand_scales=torch.full((1, 4, clock.HANDS), 0.01),
+    )
+    best = value_nll(right, values)
+    for other in (
+        replace(right, signed=right.signed + 0.05),
+        replace(right, signed=-right.signed),
+        replace(right, magnitude=right.magnitude + 0.05),
+        replace(right, hands=-right.hands),
+        replace(right, hands=right.hands.flip(-2)),
+        replace(right, log_scale=right.log_scale + 2),
+    ):
+        assert (value_nll(other, values) > best + 0.1).all()
+
+
+def _whole_range() -> tuple[NumberAnswer, Tensor, Tensor]:
+    """Answers and targets over all that the head can say, and the grid they are made from.
+
+    A text may hold 1.6e-19 and 6.02e23, and the head may take the one for the other.
+    """
+    targets = _double(1e-30, -1e-12, 1e-5, 0.0, 1.0, -1e5, 1e12, 6.02e23, -1e30, 1e300)
+    grid = torch.cartesian_prod(
+        torch.arange(-13.0, 14.0),
+        torch.tensor([-1.0, 0.0, 1e3]),
+        torch.tensor([1e-4, 1.0, 1e4]).log(),
+        torch.arange(float(len(targets))),
+    )
+    outputs = (grid[None, :, i].clone().requires_grad_() for i in range(3))
+    names = ("magnitude", "signed", "log_scale")
+    answer = replace(_answer(len(grid)), **dict(zip(names, outputs, strict=True)))
+    values = targets[grid[:, 3].long()]
+    return answer, values[None], torch.cat([grid[:, :3].double(), values[:, None]], dim=-1)
+
+
+def test_value_nll_is_finite_over_the_whole_range() -> None:
+    answer, values, grid = _whole_range()
+    bad = grid[~value_nll(answer, values)[0].isfinite()].tolist()
+    assert not bad, f"{len(bad)} of {len(grid)} (M, a, log s, target): {bad[:3]}"
+
+
+@pytest.mark.parametrize("name", ["magnitude", "signed", "log_scale"])
+def test_gradients_of_value_nll_are_finite_over_the_whole_range(name: str) -> None:
+    answer, values, grid = _whole_range()
+    (gradient,) = torch.autograd.grad(value_nll(answer, values).sum(), getattr(answer, name))
+    bad = grid[~gradient[0].isfinite()].tolist()
+    assert not bad, f"{len(bad)} of {len(grid)} (M, a, log s, target): {bad[:3]}"
+
+
+def test_gradients_of_the_value_loss() -> None:
+    answer = _answer(3, dtype=torch.float64)
+    values = _double(42.5, -0.001, 0.0)[None]
+    names = ("magnitude", "signed", "log_scale", "hands", "hand_scales")
+    leaves = tuple(getattr(answer, name).clone().requires_grad_() for name in names)
+
+    def loss(*parts: Tensor) -> Tensor:
+        return value_nll(replace(answer, **dict(zip(names, parts, strict=True))), values)
+
+    assert torch.autograd.gradcheck(loss, leaves)
+
+
+@pytest.mark.parametrize(
+    ("values", "shares", "target", "probability"),
+    [
+        ([5.0, 7.0], [0.5, 0.3, 0.2], 5.0, 0.3),
+        ([5.0, 7.0], [0.5, 0.3, 0.2], 7.0, 0.2),
+        ([5.0, 7.0], [0.5, 0.3, 0.2], 6.0, 0.5),  # new
+        ([5.0, 7.0, 5.0], [0.4, 0.3, 0.1, 0.2], 5.0, 0.5),  # equal numbers together
+        ([5.0, 5.0, 5.0], [0.1, 0.3, 0.4, 0.2], 5.0, 0.9),
+        ([5.0, 7.0], [0.9, 0.1, 0.0], 7.0, 0.9),  # 7 is not visible: new
+        ([5.0, 5.0], [0.7, 0.3, 0.0], 5.0, 0.3),  # only the visible one
+        ([0.0, 7.0], [0.9, 0.0, 0.1], 0.0, 0.9),  # padding stands at 0 and is not visible
+        ([0.0], [0.4, 0.6], -0.0, 0.6),
+        ([0.1 + 0.2], [0.4, 0.6], 0.3, 0.4),  # equal means equal
+        ([], [1.0], 3.0, 1.0),
+    ],
+)
+def test_pointer_nll(
+    values: list[float], shares: list[float], target: float, probability: float
+) -> None:
+    answer = _answer(1, pointer=[shares], values=values)
+    nll = pointer_nll(answer, _double(target)[None])
+    assert nll.shape == (1, 1)
+    assert nll.item() == pytest.approx(-math.log(probability), abs=1e-6)
+
+
+def test_pointer_nll_of_several_positions() -> None:
+    shares = [[0.5, 0.3, 0.2], [0.8, 0.2, 0.0], [0.1, 0.1, 0.8]]
+    answer = _answer(3, pointer=shares, values=[5.0, 7.0])
+    nll = pointer_nll(answer, _double(7.0, 7.0, 9.0)[None])
+    assert nll[0].exp().tolist() == pytest.approx([1 / 0.2, 1 / 0.8, 1 / 0.1])
+
+
+def test_gradients_of_the_pointer_loss() -> None:
+    """Through the softmax, an invisible number among them."""
+    answer = _answer(3, values=[5.0, 7.0, 5.0])
+    logits = torch.randn(1, 3, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    invisible = torch.tensor([[[0, 0, 0, 0], [0, 0, 0, 1], [0, 1, 0, 1]]], dtype=torch.bool)
+    targets = _double(5.0, 5.0, 5.0)[None]
+
+    def loss(scores: Tensor) -> Tensor:
+        log_prob = scores.masked_fill(invisible, float("-inf")).log_softmax(-1)
+        return pointer_nll(replace(answer, pointer=log_prob), targets)
+
+    assert torch.autograd.gradcheck(loss, (logits.requires_grad_(),))
+    (gradient,) = torch.autograd.grad(loss(logits).sum(), logits)
+    assert gradient.isfinite().all()
+    assert (gradient[0, 0] < 0).tolist() == [False, True, False, True]
+    assert (gradient[0, 2] < 0).tolist() == [True, False, False, False]

@@ -1,0 +1,275 @@
+"""The number head and what it reads with: the start as a copy, what is visible, the mixture."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from numlm import clock
+from numlm.heads import Latent
+from numlm.number_head import NumberAnswer, NumberHead
+from numlm.reading import Pointer, ReadingHeads, TextNumbers
+
+HIDDEN = 8
+VALUES = [42.5, -0.00125, 1e6, -7.0, 3.14159, 9.99, -123456.0]
+
+
+def _randn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def _numbers(values: list[list[float]], visible: Tensor | None = None) -> TextNumbers:
+    """Numbers of texts, all of them visible from one asking position unless said otherwise."""
+    table = torch.tensor(values, dtype=torch.float64)
+    if visible is None:
+        visible = torch.ones(len(values), 1, table.shape[1], dtype=torch.bool)
+    states = _randn(*table.shape, HIDDEN, seed=1)
+    return TextNumbers(states, clock.encode(table), table, visible)
+
+
+def _latent(texts: int = 1, asking: int = 1, seed: int = 2) -> Latent:
+    return Latent(_randn(texts, asking, HIDDEN, seed=seed), torch.full((texts, asking, 1), 0.02))
+
+
+@pytest.fixture
+def head() -> NumberHead:
+    torch.manual_seed(0)
+    return NumberHead(HIDDEN, reading_heads=3, reading_size=4, pointer_size=5, mlp_size=16)
+
+
+@pytest.fixture
+def trained() -> NumberHead:
+    """As if it had learnt something: no weight is at its start."""
+    torch.manual_seed(0)
+    head = NumberHead(HIDDEN, reading_heads=3, reading_size=4, pointer_size=5, mlp_size=16)
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return head
+
+
+def _only_reading(head: NumberHead) -> NumberHead:
+    """Reading heads that never choose to read nothing."""
+    with torch.no_grad():
+        head.reading.alternative.bias.fill_(-60.0)
+    return head
+
+
+@torch.no_grad()
+def _attention(layer: ReadingHeads | Pointer, asking: Tensor, numbers: TextNumbers) -> Tensor:
+    """Probabilities (B, A, R, 1 + K), one by one in float64."""
+    texts, positions, _ = asking.shape
+    size = layer.query.out_features // layer.heads
+    result = torch.zeros(
+        texts, positions, layer.heads, 1 + numbers.values.shape[1], dtype=torch.float64
+    )
+    for b in range(texts):
+        for a in range(positions):
+            queries = layer.query(asking[b, a]).double().view(layer.heads, size)
+            alternatives = layer.alternative(asking[b, a]).double()
+            for r in range(layer.heads):
+                weights = [math.exp(alternatives[r])]
+                for k in range(numbers.values.shape[1]):
+                    key = layer.key(numbers.states[b, k]).double().view(layer.heads, size)[r]
+                    score = (queries[r] @ key).item() / math.sqrt(size)
+                    weights.append(math.exp(score) if numbers.visible[b, a, k] else 0.0)
+                result[b, a, r] = torch.tensor(weights, dtype=torch.float64) / sum(weights)
+    return result
+
+
+_VISIBLE = torch.tensor(
+    [[[1, 1, 1], [1, 0, 0]], [[0, 0, 0], [0, 1, 1]]], dtype=torch.bool
+)  # (2 texts, 2 asking positions, 3 numbers)
+_THREE = [[42.5, -1.0, 1e-3], [0.0, 7.0, 7.0]]
+
+
+def test_pointer_is_attention_with_an_alternative() -> None:
+    torch.manual_seed(0)
+    pointer, asking = Pointer(HIDDEN, size=5), _randn(2, 2, HIDDEN)
+    numbers = _numbers(_THREE, _VISIBLE)
+    log_prob = pointer(asking, numbers)
+    assert log_prob.shape == (2, 2, 4)
+    expected = _attention(pointer, asking, numbers)[:, :, 0]
+    torch.testing.assert_close(log_prob.double().exp(), expected, rtol=1e-5, atol=0)
+
+
+def test_reading_heads_read_the_features_untouched() -> None:
+    torch.manual_seed(0)
+    reading, asking = ReadingHeads(HIDDEN, heads=3, size=4), _randn(2, 2, HIDDEN)
+    numbers = _numbers(_THREE, _VISIBLE)
+    read = reading(asking, numbers)
+    weights = _attention(reading, asking, numbers)[..., 1:]
+    expected = torch.einsum("bark,bkf->barf", weights, numbers.features.double())
+    torch.testing.assert_close(read.double(), expected, rtol=1e-5, atol=1e-6)
+    assert (read[1, 0] == 0).all(), "where no number is visible nothing is read"
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_the_hands_start_as_those_of_the_only_number(head: NumberHead, value: float) -> None:
+    """Whatever share the heads give to reading nothing, the direction is the number's own."""
+    answer = head(_latent(), _numbers([[value]]))
+    features = clock.encode(torch.tensor(value, dtype=torch.float64))
+    hands = features[clock.FIRST_HAND :].view(clock.HANDS, 2)
+    torch.testing.assert_close(answer.hands[0, 0], hands, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_a_new_value_starts_as_the_value_that_is_read(head: NumberHead, value: float) -> None:
+    answer = _only_reading(head)(_latent(), _numbers([[value]]))
+    assert answer.magnitude.item() == pytest.approx(math.log10(abs(value)), abs=1e-5)
+    assert answer.signed.item() == pytest.approx(math.copysign(1, value), rel=1e-6)
+    assert answer.log_scale.exp().item() == pytest.approx(0.5)
+    mixture = answer.mixture(copies=False)
+    assert mixture.loc.item() == pytest.approx(value, rel=1e-6)
+    assert mixture.weights.sum().item() == 0
+    assert mixture.new.item() == 1
+    assert mixture.quantile(0.5)[0].item() == mixture.loc.item()
+    assert mixture.quantile(0.5)[1].item() == -1
+
+
+def test_zero_is_read_as_a_location_of_zero(head: NumberHead) -> None:
+    answer = _only_reading(head)(_latent(), _numbers([[0.0]]))
+    assert answer.mixture(copies=False).loc.item() == pytest.approx(0.0, abs=1e-6)
+    assert answer.hands.isfinite().all()
+
+
+def test_invisible_numbers_have_no_weight(trained: NumberHead) -> None:
+    numbers = _numbers(_THREE, _VISIBLE)
+    answer = trained(_latent(2, 2), numbers)
+    share = answer.pointer.exp()
+    assert torch.equal(share[..., 1:] > 0, _VISIBLE)
+    torch.testing.assert_close(share.sum(-1), torch.ones(2, 2))
+    assert share[1, 0].tolist() == [1, 0, 0, 0], "with no number in sight it is new"
+    mixture = answer.mixture()
+    assert torch.equal(mixture.weights.view(2, 2, 3) > 0, _VISIBLE)
+    assert mixture.new.view(2, 2)[1, 0] == 1
+
+
+def test_an_answer_does_not_depend_on_invisible_numbers(trained: NumberHead) -> None:
+    latent, numbers = _latent(2, 2), _numbers(_THREE, _VISIBLE)
+    answer = trained(latent, numbers)
+    changed = _numbers([[42.5, 1e9, -77.0], [-1e-9, 7.0, 7.0]], _VISIBLE)
+    changed = changed._replace(states=numbers.states.clone())
+    changed.states[0, 1:] += 3.0
+    changed.states[1, 0] -= 5.0
+    other = trained(latent, changed)
+    for (b, a), same in {(0, 1): True, (1, 0): True, (1, 1): True, (0, 0): False}.items():
+        for name in ("magnitude", "signed", "log_scale", "hands", "hand_scales", "pointer"):
+            mine, theirs = getattr(answer, name)[b, a], getattr(other, name)[b, a]
+            assert torch.equal(mine, theirs) == same, (b, a, name)
+
+
+def test_padding_by_an_invisible_number_changes_nothing(trained: NumberHead) -> None:
+    numbers = _numbers([[42.5, -1.0]])
+    padded = TextNumbers(
+        functional.pad(numbers.states, (0, 0, 0, 2)),
+        functional.pad(numbers.features, (0, 0, 0, 2)),
+        functional.pad(numbers.values, (0, 2)),
+        functional.pad(numbers.visible, (0, 2)),
+    )
+    mixture, other = (trained(_latent(), n).mixture() for n in (numbers, padded))
+    assert other.weights.shape == (1, 4)
+    assert other.weights[0, 2:].tolist() == [0, 0]
+    torch.testing.assert_close(other.weights[:, :2], mixture.weights)
+    for name in ("loc", "scale", "new"):
+        torch.testing.assert_close(getattr(other, name), getattr(mixture, name))
+
+
+def test_the_order_of_the_numbers_does_not_matter(trained: NumberHead) -> None:
+    numbers, order = _numbers([[42.5, -1.0, 1e-3]]), [2, 0, 1]
+    shuffled = TextNumbers(
+        numbers.states[:, order], numbers.features[:, order], numbers.values[:, order],
+        numbers.visible[..., order],
+    )  # fmt: skip
+    mixture, other = (trained(_latent(), n).mixture() for n in (numbers, shuffled))
+    torch.testing.assert_close(other.weights, mixture.weights[:, order])
+    torch.testing.assert_close(other.loc, mixture.loc, rtol=1e-4, atol=0)
+    assert other.atoms.tolist() == [[1e-3, 42.5, -1.0]]
+
+
+def test_outputs_are_in_their_ranges(trained: NumberHead) -> None:
+    with torch.no_grad():
+        trained.skip.weight.mul_(1e3)
+    answer = trained(_latent(40, 1), _numbers([[1e12, -1e-12]] * 40))
+    assert answer.magnitude.abs().max().item() == 13
+    torch.testing.assert_close(answer.hands.norm(dim=-1), torch.ones(40, 1, clock.HANDS))
+    assert answer.hand_scales.min().item() == pytest.approx(math.exp(-7))
+    assert answer.hand_scales.max().item() == pytest.approx(math.exp(2))
+    assert answer.log_scale.abs().max().item() == pytest.approx(math.log(1e4))
+    mixture = answer.mixture()
+    assert mixture.loc.isfinite().all()
+    assert (mixture.scale > 0).all()
+
+
+def test_the_head_computes_in_float32_under_autocast(trained: NumberHead) -> None:
+    latent, numbers = _latent(2, 2), _numbers(_THREE, _VISIBLE)
+    expected = trained(latent, numbers)
+    with torch.autocast("cpu", torch.bfloat16):
+        answer = trained(latent, numbers)
+    for name in ("magnitude", "signed", "log_scale", "hands", "hand_scales", "pointer"):
+        assert torch.equal(getattr(answer, name), getattr(expected, name)), name
+
+
+def test_mixture_rows_are_the_asking_positions_in_order() -> None:
+    """Hands that know nothing leave the floating-point Cauchy as it is."""
+    magnitude = torch.tensor([[0.0, 1.0, 2.0], [-1.0, -2.0, 3.0]])
+    signed = torch.tensor([[1.5, -2.0, 0.0], [4.0, 5.0, -6.0]])
+    weights = torch.tensor([[[0.2, 0.5, 0.3]] * 3, [[0.6, 0.0, 0.4]] * 3])
+    answer = NumberAnswer(
+        magnitude=magnitude,
+        signed=signed,
+        log_scale=torch.full((2, 3), math.log(3.0)),
+        hands=functional.normalize(torch.ones(2, 3, clock.HANDS, 2), dim=-1),
+        hand_scales=torch.full((2, 3, clock.HANDS), 1e4),
+        pointer=weights.log(),
+        values=torch.tensor([[10.0, 20.0], [30.0, 40.0]], dtype=torch.float64),
+    )
+    mixture = answer.mixture()
+    loc = [1.5, -20.0, 0.0, 0.4, 0.05, -6000.0]
+    scale = [3.0, 30.0, 300.0, 0.3, 0.03, 3000.0]
+    assert mixture.loc.tolist() == pytest.approx(loc, rel=1e-6)
+    assert mixture.scale.tolist() == pytest.approx(scale, rel=1e-6)
+    assert mixture.atoms.tolist() == [[10, 20]] * 3 + [[30, 40]] * 3
+    expected = torch.tensor([[0.5, 0.3]] * 3 + [[0.0, 0.4]] * 3, dtype=torch.float64)
+    torch.testing.assert_close(mixture.weights, expected, rtol=1e-6, atol=0)
+    assert mixture.quantile(0.999)[0][0].item() > 100
+    assert mixture.loc.dtype == mixture.scale.dtype == mixture.weights.dtype == torch.float64
+
+
+def test_a_sure_pointer_copies_exactly(head: NumberHead) -> None:
+    value = 12345.678901234567
+    with torch.no_grad():
+        head.pointer.alternative.weight.zero_()
+        head.pointer.alternative.bias.fill_(-30.0)
+    mixture = head(_latent(), _numbers([[value]])).mixture()
+    for level in (0.1, 0.5, 0.9):
+        x, source = mixture.quantile(level)
+        assert x.item() == value
+        assert source.item() == 0
+
+
+def test_gradients_reach_every_parameter(trained: NumberHead) -> None:
+    """Finite also where a position sees no number."""
+    answer = trained(_latent(2, 2), _numbers(_THREE, _VISIBLE))
+    (
+        answer.magnitude.sum()
+        + answer.signed.sum()
+        + answer.log_scale.sum()
+        + (answer.hands * _randn(2, 2, clock.HANDS, 2)).sum()
+        + answer.hand_scales.sum()
+        + answer.pointer[torch.isfinite(answer.pointer)].square().sum()
+    ).backward()
+    for name, parameter in trained.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.any(), name
+
+
+def test_settings_rebuild_the_head(trained: NumberHead) -> None:
+    again = NumberHead(HIDDEN, **trained.settings)
+    again.load_state_dict(trained.state_dict())
+    latent, numbers = _latent(2, 2), _numbers(_THREE, _VISIBLE)
+    assert torch.equal(again(latent, numbers).signed, trained(latent, numbers).signed)
+    assert torch.equal(again(latent, numbers).pointer, trained(latent, numbers).pointer)
