@@ -62,9 +62,9 @@ def main() -> None:
 
 
 def _prompt_and_truth(example: Example) -> tuple[str, float]:
-    """The text up to its last number, and that number."""
+    """The text up to its last number, without the space that some tokens join, and that number."""
     *_, (start, _, number) = find_numbers(example.text)
-    return example.text[:start], number.value
+    return example.text[:start].rstrip(" "), number.value
 
 
 if __name__ == "__main__":

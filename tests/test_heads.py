@@ -81,7 +81,7 @@ def test_a_scale_stays_positive_and_finite() -> None:
 def test_the_ranking_starts_as_the_base_models(head: TokenHead) -> None:
     z, weight = _randn(7, HIDDEN), _randn(ROWS, HIDDEN, seed=1)
     weight *= torch.linspace(0.1, 10, ROWS)[:, None]  # rows of very different norms
-    scores = head.scores(Abduction(HIDDEN, scale=0.02)(z), weight)
+    scores = head.scores(Abduction(HIDDEN, starting_scale(ROWS))(z), weight)
     base = functional.linear(z, weight)
     assert scores.shape == (7, ROWS)
     assert torch.equal(scores.argmax(-1), base.argmax(-1))
