@@ -22,7 +22,7 @@ from datamodules.vocabulary import LANGUAGES
 from numlm.parsing import find_numbers
 
 _PLAIN_SHARE = 0.08  # texts that ask for nothing
-_SINGLE_SHARE = 0.45  # texts about one fact; the rest has several
+_SINGLE_SHARE = 0.32  # texts about one fact; the rest has several
 _ONE_FACT_SAMPLERS: tuple[Sampler, ...] = (basic_value, extreme_value, boundary_value)
 
 
@@ -55,7 +55,7 @@ def _draw(random: Random) -> Example:
         )
     sample = basic_value if random.random() < 0.75 else random.choice(_ONE_FACT_SAMPLERS)
     facts = random.randint(2, 4)
-    return _facts(random, sample, facts, asks=random.choice((1, facts, facts, facts + 1)))
+    return _facts(random, sample, facts, asks=random.randint(facts - 1, facts + 2))
 
 
 def _plain(random: Random) -> Example:

@@ -81,10 +81,11 @@ def read_clock(
     w = scale / (loc.abs().clamp(min=tiny) * math.log(10))
     phases = torch.atan2(hands[..., 1], hands[..., 0]) / (2 * math.pi)
     read = torch.zeros_like(loc, dtype=torch.bool)
+    certain = scale < loc.abs()  # otherwise not even the sign is known
     for j, period in enumerate(PERIODS):
         candidate = v + period * _centred(phases[..., j] - v / period)
         width = hand_scales[..., j] / (2 * math.pi) * period
-        take = (w < _RESOLVED * period) & (width < w)
+        take = certain & (w < _RESOLVED * period) & (width < w)
         v, w = torch.where(take, candidate, v), torch.where(take, width, w)
         read |= take
     value = loc.sign() * 10.0**v

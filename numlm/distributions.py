@@ -17,12 +17,7 @@ def cauchy_nll(x: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
     >>> round(cauchy_nll(torch.tensor(1.0), torch.tensor(0.0), torch.tensor(1.0)).item(), 4)
     1.8379
     """
-    standardized = (x - loc) / scale
-    return (
-        math.log(math.pi)
-        + scale.log()
-        + 2 * torch.hypot(standardized, torch.ones_like(standardized)).log()
-    )
+    return math.log(math.pi) - scale.log() + 2 * torch.hypot(x - loc, scale).log()
 
 
 def cauchy_cdf(x: Tensor, loc: Tensor, scale: Tensor) -> Tensor:

@@ -96,7 +96,7 @@ class SoftmaxHead(TokenHead):
 
     def scores(self, latent: Latent, weight: Tensor) -> Tensor:
         """Logits."""
-        return functional.linear(latent.loc, weight).float()
+        return functional.linear(latent.loc.to(weight.dtype), weight).float()
 
     def loss(self, scores: Tensor, labels: Tensor) -> Tensor:
         """Cross-entropy."""
@@ -125,7 +125,8 @@ class OneVsRestHead(TokenHead):
 
     def scores(self, latent: Latent, weight: Tensor) -> Tensor:
         """Standardized distances to the thresholds."""
-        return (functional.linear(latent.loc, weight).float() - self.threshold) / latent.scale
+        loc = functional.linear(latent.loc.to(weight.dtype), weight).float()
+        return (loc - self.threshold) / latent.scale
 
     def loss(self, scores: Tensor, labels: Tensor) -> Tensor:
         """Sum of V binary cross-entropies: `-log P_y - sum of log(1 - P_k) over k != y`."""

@@ -43,8 +43,7 @@ def value_nll(answer: NumberAnswer, targets: Tensor) -> Tensor:
     Returns:
         (B, A) nats (the hands' without their constants); lower is better.
     """
-    power = torch.pow(10.0, answer.magnitude)
-    scaled = targets.clamp(-1e24, 1e24).float() / power
+    scaled = targets.clamp(-1e24, 1e24).float() * torch.pow(10.0, -answer.magnitude)
     linear = cauchy_nll(scaled, answer.signed, answer.log_scale.exp())
     linear = linear + answer.magnitude * math.log(10)
     true_hands = clock.encode(targets)[..., clock.FIRST_HAND :].unflatten(-1, (clock.HANDS, 2))

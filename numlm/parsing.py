@@ -38,7 +38,7 @@ _PATTERN = re.compile(
       # A sign belongs to the number unless something stands before it that it could join or
       # subtract from.
       (?: (?: (?<=[{_UNSPACED}]) | (?<![\w)\]}}%°+\-−.]) ) {_SIGN} )?+
-      (?: (?: [1-9]{_DIGIT}{{0,2}} (?:,{_DIGIT}{{3}})++ (?!,?{_DIGIT}) | {_D} )
+      (?: (?: (?<!{_DIGIT},) [1-9]{_DIGIT}{{0,2}} (?:,{_DIGIT}{{3}})++ (?!,?{_DIGIT}) | {_D} )
           (?: {_POINT}{_D} )?+
         | (?<![\w.)\]}}]) {_POINT}{_D} )
       (?: {_EXPONENT} )?+
@@ -124,7 +124,7 @@ def render(value: float, like: str = "") -> str:
         ValueError: If the value is not finite.
 
     >>> render(1234.5, like="9,999.00"), render(0.00012, like="1.0e5"), render(42.5)
-    ('1,234.50', '1.2e-04', '42.5')
+    ('1,234.50', '1.2e-4', '42.5')
     """
     if not math.isfinite(value):
         raise ValueError(f"cannot write {value} as a number: only finite values have digits")
@@ -134,16 +134,21 @@ def render(value: float, like: str = "") -> str:
     mantissa, *exponent = re.split("[eE]", style)
     decimals = len(mantissa.partition(".")[2])
     if exponent:
-        text = f"{value:.{decimals}e}"
-        if "E" in style:
-            text = text.upper()
+        text = _scientific(value, decimals, "E" if "E" in style else "e", exponent[0])
     else:
-        text = f"{value:{',' if ',' in mantissa else ''}.{decimals}f}"
+        text = f"{value:z{',' if ',' in mantissa else ''}.{decimals}f}"
     if value > 0 and mantissa.startswith("+"):
         text = "+" + text
     if any(character in like for character in "０１２３４５６７８９"):
         return text.translate(_TO_FULL_WIDTH)
     return text.replace("-", "−") if "−" in like else text
+
+
+def _scientific(value: float, decimals: int, letter: str, like: str) -> str:
+    """Scientific writing with an exponent like another: its plus sign, its leading zeros."""
+    mantissa, exponent = f"{value:z.{decimals}e}".split("e")
+    sign = "-" if int(exponent) < 0 else "+" if like.startswith("+") else ""
+    return f"{mantissa}{letter}{sign}{abs(int(exponent)):0{len(like.lstrip('+-'))}d}"
 
 
 def _shortest(value: float) -> str:

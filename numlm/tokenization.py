@@ -73,6 +73,8 @@ class NumberTokenizer:
 
     def encode_batch(self, texts: Sequence[str]) -> list[Encoding]:
         """Encode texts; no special tokens are added."""
+        if not texts:
+            return []
         replaced = [_replace_numbers(text) for text in texts]
         encoded = self.base(
             [text for text, _, _ in replaced],
@@ -94,15 +96,16 @@ class NumberTokenizer:
         result: list[int] = []
         pending = iter([*starts, len(text) + 1])
         position = next(pending)
-        for token_id, (start, end) in zip(ids, offsets, strict=True):
-            while start <= position < end:  # the token holds a number: keep what stands around it
-                result += self._plain_ids(text[start:position])
-                result.append(self.num_token_id)
-                start, position = position + 1, next(pending)
-                token_id = -1
-            if token_id >= 0:
+        for i, (token_id, (start, end)) in enumerate(zip(ids, offsets, strict=True)):
+            shares = i + 1 < len(ids) and offsets[i + 1][0] <= position  # "▁" beside its digit
+            if shares or not start <= position < end:
                 result.append(token_id)
-            else:
+            else:  # the token holds a number: keep what stands around it
+                # Some tokenizers' offsets leave out the space that a token begins with.
+                start = min(start, end - len(self.base.decode([token_id])))
+                while position < end:
+                    result += [*self._plain_ids(text[start:position]), self.num_token_id]
+                    start, position = position + 1, next(pending)
                 result += self._plain_ids(text[start:end])
         return result
 
@@ -118,7 +121,7 @@ class NumberTokenizer:
             if token_id != self.num_token_id:
                 run.append(token_id)
                 continue
-            pieces.append(self.base.decode(run, clean_up_tokenization_spaces=False))
+            pieces.append(self._decode_run(run, after_number=bool(pieces)))
             number = next(left, None)
             surface = (
                 number.surface
@@ -130,6 +133,15 @@ class NumberTokenizer:
             pieces.append(NUM_TOKEN if surface is None else surface)
             run = []
         return "".join(pieces[:-1])
+
+    def _decode_run(self, ids: list[int], after_number: bool) -> str:
+        """Text of ids without numbers; a space that SentencePiece drops at a start is kept."""
+        anchor = self._plain_ids(_PLACEHOLDER) if after_number else []
+        before, text = (
+            self.base.decode(part, clean_up_tokenization_spaces=False)
+            for part in (anchor, anchor + ids)
+        )
+        return text[len(before) :]
 
     def token_text(self, token_id: int) -> str:
         """The text of one token, for messages and charts."""
