@@ -49,7 +49,7 @@ class NumberLMModule(LightningModule):
         head_lr: float = 2e-3,
         weight_decay: float = 0.01,
         warmup_ratio: float = 0.05,
-        value_weight: float = 0.1,
+        value_weight: float = 0.3,
         gate_alpha: float = 1.0,
         attn_implementation: str = "sdpa",
         random_weights: bool = False,
