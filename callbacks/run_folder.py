@@ -98,7 +98,9 @@ class RunRecord(Callback):
                 "steps": int(trainer.estimated_stepping_batches),
                 "seed": os.environ.get("PL_GLOBAL_SEED"),
                 "token_head": type(model.token_head).__name__,
-                "hyperparameters": {**pl_module.hparams},
+                "hyperparameters": {
+                    key: value for key, value in pl_module.hparams.items() if key[0] != "_"
+                },
             },
         )
         latest = folder.parent / "latest"
