@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from datamodules.examples import Example
-from datamodules.number_data_module import EVALUATION_SETS
+from datamodules.number_data_module import COPYING_SETS
 from numlm.digits import written_numbers
 from numlm.parsing import find_numbers
 
@@ -39,7 +39,7 @@ def main() -> None:
         "examples_per_set": options.count,
         "seed": options.seed,
     }
-    for name, generate in EVALUATION_SETS.items():
+    for name, generate in COPYING_SETS.items():
         examples = generate(options.count, options.seed)
         prompts, truths = zip(*map(_prompt_and_truth, examples), strict=True)
         written = written_numbers(model, tokenizer, prompts)

@@ -36,7 +36,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from datamodules import training_mix
 from datamodules.examples import Example
-from datamodules.number_data_module import EVALUATION_SETS
+from datamodules.number_data_module import COPYING_SETS
 from datamodules.scenes import Scene, draw_distinct
 from datamodules.values import basic_value
 from datamodules.vocabulary import LANGUAGES, MODIFIERS, PERSONS, Language
@@ -271,7 +271,7 @@ class Curriculum:
     def __init__(self, seed: int, reserved: frozenset[str]) -> None:
         self.mastered = False
         self._short = short_forms(f"short/{seed}")
-        self._sentences = training_mix.generate(f"pretraining/{seed}", reserved)
+        self._sentences = training_mix.generate(f"pretraining/{seed}", reserved, noisy=False)
 
     def __iter__(self) -> Iterator[Practice]:
         random = Random("mixture")
@@ -284,7 +284,7 @@ def tokenizer_text(reserved: frozenset[str]) -> Iterator[str]:
     """What the tokenizer is made from."""
     # As in Qwen's vocabulary a space joins the letter that follows; it is alone before digits.
     yield from (f" {letter}" for letter in (string.ascii_letters + string.punctuation) * 500)
-    for example in itertools.islice(training_mix.generate("tokenizer", reserved), 20000):
+    for example in itertools.islice(training_mix.generate("tokenizer", reserved, noisy=False), 20000):
         yield example.text
     for practice in itertools.islice(short_forms("tokenizer"), 2000):
         yield practice.text
@@ -303,7 +303,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
 
-    evaluation = {name: generate(200, 0) for name, generate in EVALUATION_SETS.items()}
+    evaluation = {name: generate(200, 0) for name, generate in COPYING_SETS.items()}
     reserved = training_mix.reserved_sentences(itertools.chain.from_iterable(evaluation.values()))
     tokenizer = train_tokenizer(tokenizer_text(reserved))
     weighted = Weighted(tokenizer)

@@ -4,99 +4,74 @@
 Lightning's own test loop, with the same scorecards.
 """
 
+import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
-from torch.utils.data import DataLoader
-from tqdm import tqdm
 
-from callbacks.run_folder import read_json, run_folder, update_run_record, write_json
-from numlm.metrics import Figures, Scorecard, figures
-from numlm.scoring import Scores
-
-BASELINE_FILE, FINETUNED_FILE, TEST_FILE = (
-    "baseline_results.json",
-    "finetuned_results.json",
-    "test_results.json",
+from callbacks.evaluation_data import evaluation_data
+from callbacks.live_scoring import score_loaders
+from callbacks.results import (
+    BASELINE_FILE,
+    FINETUNED_FILE,
+    TEST_FILE,
+    Results,
+    format_figure,
+    set_results,
+    write_answers,
 )
-Results = dict[str, dict[str, Any]]
+from callbacks.run_folder import read_json, run_folder, update_run_record, write_json
+from numlm.metrics import Scorecard, agreement
+from numlm.scoring import PLAIN_COLUMNS, Scores
+
+BASELINE_TOKENS_FILE = "baseline_tokens.json"
 _SHOWN = (
     "accuracy",
     "mean_rank",
     "mean_prob",
-    "rmse",
-    "exact_match",
-    "exact_match_without_pointer",
     "f1",
+    "rmse",
+    "rmse_all",
+    "median_relative_error",
+    "exact_match",
+    "coverage_80",
+    "calibrated_coverage_80",
+    "crps",
+    "perplexity",
 )
-
-
-class EvaluationData(Protocol):
-    """What the evaluation needs of a data module."""
-
-    evaluation_names: list[str]
-
-    def test_dataloader(self) -> list[DataLoader[Any]]:
-        """One loader for each evaluation set, which deals every record to one process."""
-
-    def evaluation_groups(self, name: str) -> dict[str, list[int]]:
-        """Record ids of a set by group, for figures of their own."""
-
-
-def evaluation_data(trainer: Trainer) -> EvaluationData:
-    """The trainer's data module.
-
-    Raises:
-        ValueError: If it has no evaluation sets.
-    """
-    data = getattr(trainer, "datamodule", None)
-    if not hasattr(data, "evaluation_names"):
-        raise ValueError("the evaluation needs a data module with evaluation sets")
-    return cast(EvaluationData, data)
 
 
 class BeforeAfterEvaluation(Callback):
     """Evaluates on every evaluation set before and after training, and in `test`.
 
-    Writes `baseline_results.json` and `finetuned_results.json` (or `test_results.json`), prints a
-    table, and logs `stage/set/metric` and the hyperparameters with the final figures to
-    TensorBoard. The baseline of a resumed run is kept. Random state and each module's training
-    mode are left as they were found.
+    Writes `baseline_results.json` and `finetuned_results.json` (or `test_results.json`) and every
+    answer as CSV beside them, prints a table, and logs `stage/set/figure` and the hyperparameters
+    with the final figures to TensorBoard. The baseline of a resumed run is kept; what it said on
+    texts without numbers is in `baseline_tokens.json`, for `agreement`.
     """
 
     def __init__(self) -> None:
         self._scorecards: list[Scorecard] = []
-        self._trained_since = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate the model as it came."""
         folder = run_folder(trainer)
-        kept = trainer.strategy.broadcast((folder / BASELINE_FILE).exists())
-        if not kept:
+        if not trainer.strategy.broadcast((folder / BASELINE_FILE).exists()):
             self._evaluate(trainer, pl_module, "baseline", folder / BASELINE_FILE)
-        self._trained_since = time.monotonic()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate the model as it was trained."""
         folder = run_folder(trainer)
-        trained = time.monotonic() - self._trained_since
         results = self._evaluate(trainer, pl_module, "finetuned", folder / FINETUNED_FILE)
-        if trainer.is_global_zero:
-            update_run_record(folder, {"seconds": {"training": round(trained, 1)}})
-            if isinstance(trainer.logger, TensorBoardLogger):
-                final = {
-                    f"final/{name}": value
-                    for name, value in _flat(results)
-                    if name.count("/") == 1
-                }
-                trainer.logger.log_hyperparams(dict(pl_module.hparams), final)
+        if trainer.is_global_zero and isinstance(trainer.logger, TensorBoardLogger):
+            final = {f"final/{name}": value for name, value in _scalars(results)}
+            trainer.logger.log_hyperparams(dict(pl_module.hparams), final)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Make a scorecard for every set."""
@@ -118,59 +93,56 @@ class BeforeAfterEvaluation(Callback):
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compute and write."""
-        folder = run_folder(trainer)
-        self._finish(trainer, "test", folder / TEST_FILE)
+        _finish(trainer, self._scorecards, "test", run_folder(trainer) / TEST_FILE)
 
     def _evaluate(
         self, trainer: Trainer, pl_module: LightningModule, stage: str, file: Path
     ) -> Results:
-        """Run the evaluation sets through the live strategy."""
+        """Score every set through the live strategy, compute and write."""
         start = time.monotonic()
-        self.on_test_start(trainer, pl_module)
         loaders = evaluation_data(trainer).test_dataloader()
-        progress = tqdm(
-            total=sum(len(loader) for loader in loaders),
-            desc=f"Evaluation ({stage})",
-            unit=" batches",
-            disable=not trainer.is_global_zero or trainer.progress_bar_callback is None,
-        )
-        with progress, _evaluating(pl_module):
-            for index, loader in enumerate(loaders):
-                for batch_idx, batch in enumerate(loader):
-                    batch = trainer.precision_plugin.convert_input(batch)
-                    batch = trainer.strategy.batch_to_device(batch)
-                    outputs = trainer.strategy.test_step(batch, batch_idx, index)
-                    self.on_test_batch_end(trainer, pl_module, outputs, batch, batch_idx, index)
-                    progress.update()
-        results = self._finish(trainer, stage, file)
+        scorecards = score_loaders(trainer, pl_module, loaders, f"Evaluation ({stage})")
+        results = _finish(trainer, scorecards, stage, file)
         if trainer.is_global_zero:
-            update_run_record(
-                file.parent,
-                {"seconds": {f"{stage}_evaluation": round(time.monotonic() - start, 1)}},
-            )
+            seconds = {f"{stage}_evaluation": round(time.monotonic() - start, 1)}
+            update_run_record(file.parent, {"seconds": seconds})
         return results
 
-    def _finish(self, trainer: Trainer, stage: str, file: Path) -> Results:
-        """Figures of every set, whole and by group; all processes gather, the first one writes."""
-        results: Results = {}
-        data = evaluation_data(trainer)
-        for name, scorecard in zip(data.evaluation_names, self._scorecards, strict=True):
-            rows = scorecard.gathered_rows()
-            groups = data.evaluation_groups(name)
-            results[name] = {
-                **figures(rows),
-                **{group: figures(rows, ids) for group, ids in groups.items()},
-            }
-        if trainer.is_global_zero:
-            write_json(file, results)
-            rank_zero_info(f"\n{results_table(stage, results)}")
-            if isinstance(trainer.logger, TensorBoardLogger):
-                for name, value in _flat(results):
-                    trainer.logger.experiment.add_scalar(
-                        f"{stage}/{name}", value, trainer.global_step
-                    )
-        trainer.strategy.barrier()
-        return results
+
+def _finish(trainer: Trainer, scorecards: list[Scorecard], stage: str, file: Path) -> Results:
+    """Results of every set; all processes gather, the first one computes and writes."""
+    data = evaluation_data(trainer)
+    rows = {
+        name: scorecard.gathered_rows()
+        for name, scorecard in zip(data.evaluation_names, scorecards, strict=True)
+    }
+    results: Results = {}
+    if trainer.is_global_zero:
+        results = {name: set_results(data, name, scores) for name, scores in rows.items()}
+        _add_agreement(results, rows, stage, file.parent / BASELINE_TOKENS_FILE)
+        write_answers(file.with_name(f"{stage}_answers.csv"), data, rows)
+        write_json(file, results)
+        rank_zero_info(f"\n{results_table(stage, results)}")
+        if isinstance(trainer.logger, TensorBoardLogger):
+            for name, value in _scalars(results):
+                trainer.logger.experiment.add_scalar(f"{stage}/{name}", value, trainer.global_step)
+    trainer.strategy.barrier()
+    return results
+
+
+def _add_agreement(results: Results, rows: dict[str, Scores], stage: str, file: Path) -> None:
+    """Keep what the base model says on texts without numbers, or compare with it."""
+    if stage == "baseline":
+        said = {name: scores.plain.long().tolist() for name, scores in rows.items()}
+        # One line a set: a list that long is not for reading.
+        lines = ",\n".join(f" {json.dumps(name)}: {json.dumps(s)}" for name, s in said.items())
+        file.write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
+    kept = read_json(file) if stage == "finetuned" else {}
+    for name, scores in rows.items():
+        before = torch.tensor(kept.get(name, []), dtype=torch.float64).view(-1, len(PLAIN_COLUMNS))
+        results[name]["agreement"] = (
+            agreement(scores._replace(plain=before), scores) if name in kept else None
+        )
 
 
 def results_table(stage: str, results: Results) -> str:
@@ -183,44 +155,9 @@ def results_table(stage: str, results: Results) -> str:
     return "\n".join(lines)
 
 
-def format_figure(figure: float | None) -> str:
-    """A figure for people: four significant digits, "-" where there is nothing to average."""
-    if figure is None:
-        return "-"
-    return f"{figure:.4g}" if figure == 0 or 1e-4 <= abs(figure) < 1e5 else f"{figure:.2e}"
-
-
-def load_results(folder: Path) -> tuple[Results, Results]:
-    """Baseline and fine-tuned results of a run."""
-    return read_json(folder / BASELINE_FILE), read_json(folder / FINETUNED_FILE)
-
-
-def _flat(results: Results) -> Iterator[tuple[str, float]]:
-    """Pairs of `set/metric` or `set/group/metric` and the figure, without what is None."""
+def _scalars(results: Results) -> Iterator[tuple[str, float]]:
+    """Pairs of `set/figure` and the figure, without what is None."""
     for name, entries in results.items():
-        nested: dict[str, Figures] = {name: {}}
         for key, value in entries.items():
-            if isinstance(value, dict):
-                nested[f"{name}/{key}"] = value
-            else:
-                nested[name][key] = value
-        for prefix, group in nested.items():
-            yield from (
-                (f"{prefix}/{metric}", value)
-                for metric, value in group.items()
-                if value is not None
-            )
-
-
-@contextmanager
-def _evaluating(pl_module: LightningModule) -> Iterator[None]:
-    """Evaluation mode without gradients; random state and training modes are put back."""
-    modes = {module: module.training for module in pl_module.modules()}
-    devices = [pl_module.device] if pl_module.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), torch.no_grad():
-        pl_module.eval()
-        try:
-            yield
-        finally:
-            for module, mode in modes.items():
-                module.training = mode
+            if isinstance(value, int | float):
+                yield f"{name}/{key}", value

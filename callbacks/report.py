@@ -14,7 +14,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
 from callbacks.charts import CHARTS
-from callbacks.evaluation import Results, format_figure, load_results
+from callbacks.results import Results, format_figure, load_results
 from callbacks.run_folder import RUN_FILE, read_json, run_folder
 from callbacks.targets import SETS, TARGETS, missed
 

@@ -6,6 +6,8 @@
 import json
 import os
 import platform
+import shlex
+import sys
 import tempfile
 import time
 from importlib.metadata import version
@@ -73,7 +75,13 @@ class ResultsLogger(TensorBoardLogger):
 
 
 class RunRecord(Callback):
-    """Writes `run.json` (versions, seed, device, sizes) and makes `results/latest` the run."""
+    """Writes `run.json` (how to run it again, versions, seed, device, sizes, times).
+
+    Makes `results/latest` the run.
+    """
+
+    def __init__(self) -> None:
+        self._first_step = 0.0
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write what is known before training."""
@@ -86,6 +94,8 @@ class RunRecord(Callback):
             folder,
             {
                 "started": time.strftime("%Y-%m-%d %H:%M:%S"),
+                "command": shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
+                "calibration": None,
                 "versions": {
                     "python": platform.python_version(),
                     **{name: version(name) for name in _PACKAGES},
@@ -107,6 +117,23 @@ class RunRecord(Callback):
         temporary = folder.parent / f".latest-{os.getpid()}"
         temporary.symlink_to(folder.name)
         temporary.replace(latest)
+
+    def on_train_batch_start(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        batch: Any,  # noqa: ANN401
+        batch_idx: int,
+    ) -> None:
+        """Start the clock at the first step: what is before it has clocks of its own."""
+        self._first_step = self._first_step or time.monotonic()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write how long training took; comes before what else happens at the end."""
+        folder = run_folder(trainer)
+        if trainer.is_global_zero:
+            trained = time.monotonic() - (self._first_step or time.monotonic())
+            update_run_record(folder, {"seconds": {"training": round(trained, 1)}})
 
 
 def run_folder(trainer: Trainer) -> Path:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from callbacks.evaluation import Results, format_figure
+from callbacks.results import Results, format_figure
 
 SETS = ("basic", "question_answering", "extreme_values", "boundary_values")
 

@@ -17,12 +17,19 @@ class Example:
             to right.
         language: Language of the text.
         wording: Whether all of its sentences were made from templates that the training text uses.
+        distractors: Whether something stands in it that looks like a number that is asked for
+            (a date, time, version, address, model name, year).
+        best: The best possible answer to the last number, where noise hides the true one.
+        noise: Standard deviation of that noise.
     """
 
     text: str
     answers: tuple[int, ...]
     language: Language
     wording: Wording = Wording.SEEN
+    distractors: bool = False
+    best: float | None = None
+    noise: float | None = None
 
 
 _SENTENCE_END = re.compile(r"(?<=[.?])\s+|(?<=[。？])")

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import date
 from random import Random
+from typing import NamedTuple
 
 from datamodules.examples import Example
 from datamodules.templates import DISTRACTORS, TEMPLATES, Templates, Wording
@@ -50,8 +51,8 @@ class Scene:
             return [modifier + noun for modifier, noun in zip(modifiers, nouns, strict=True)]
         return [f"the {modifier} {noun}" for modifier, noun in zip(modifiers, nouns, strict=True)]
 
-    def write(self, template: str, fact: int) -> str:
-        """Fill a template with one of the facts."""
+    def write(self, template: str, fact: int, noise: str = "") -> str:
+        """Fill a template with one of the facts, and with the size of its noise."""
         name = self.names[fact]
         return template.format(
             name=name,
@@ -59,6 +60,7 @@ class Scene:
             attribute=self.domain.attribute,
             value=self.values[fact],
             unit=self.unit,
+            noise=noise,
         )
 
     def statements(self, templates: Templates) -> list[str]:
@@ -126,16 +128,29 @@ def join_sentences(parts: list[str], language: Language) -> str:
     return ("" if language == "zh" else " ").join(parts)
 
 
-def with_asides(random: Random, parts: list[str], language: Language, held_out: bool) -> list[str]:
+class Sentences(NamedTuple):
+    """Sentences with asides.
+
+    Attributes:
+        parts: The sentences.
+        distractors: Whether one of the asides has something that looks like a number asked for.
+    """
+
+    parts: list[str]
+    distractors: bool
+
+
+def with_asides(random: Random, parts: list[str], language: Language, held_out: bool) -> Sentences:
     """Sentences with a plain or distracting sentence put before one of them now and then."""
     mixed: list[str] = []
+    distractors = False
     for part in parts:
         if random.random() < 0.25:
-            mixed.append(
-                plain_sentence(random, language, held_out, distract=random.random() < 0.6)
-            )
+            distract = random.random() < 0.6
+            mixed.append(plain_sentence(random, language, held_out, distract))
+            distractors |= distract
         mixed.append(part)
-    return mixed
+    return Sentences(mixed, distractors)
 
 
 def evaluation_set(
@@ -162,10 +177,10 @@ def evaluation_set(
         ask = scene.write(
             random.choice(getattr(templates, kind)), random.randrange(len(scene.names))
         )
-        parts = with_asides(
+        parts, distractors = with_asides(
             random, [*scene.statements(templates), ask], scene.language, held_out=True
         )
         text = join_sentences(parts, scene.language)
         last = sum(1 for _ in find_numbers(text)) - 1
-        examples.setdefault(text, Example(text, (last,), scene.language, wording))
+        examples.setdefault(text, Example(text, (last,), scene.language, wording, distractors))
     return list(examples.values())

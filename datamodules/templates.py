@@ -4,8 +4,9 @@ A sentence is put together from two parts, such as `In short,` and `the {attribu
 third of all pairs is `Wording.UNSEEN`: only the evaluation uses them, neither fine-tuning nor
 pretraining ever does, while each of the two parts does occur in training with other partners.
 
-Placeholders: `{name}`, `{attribute}`, `{value}`, `{unit}` (which brings its own space). What asks
-ends in the number, because the evaluation asks for it there; training text may go on after it.
+Placeholders: `{name}`, `{attribute}`, `{value}`, `{noise}`, `{unit}` (which brings its own space).
+What asks ends in the number, because the evaluation asks for it there; training text may go on
+after it.
 """
 
 from dataclasses import dataclass
@@ -53,11 +54,15 @@ class Templates:
         statements: State one fact; without their full stop.
         restatements: Say the value of the only fact once more, and end in it.
         questions: Ask for one of several facts by name, and end in the answer.
+        noisy_statements: State a value and the size of its noise; without their full stop.
+        readings: Read that value once, with its noise, and end in what was read.
     """
 
     statements: tuple[str, ...]
     restatements: tuple[str, ...]
     questions: tuple[str, ...]
+    noisy_statements: tuple[str, ...]
+    readings: tuple[str, ...]
 
 
 def _capitalised(sentence: str) -> str:
@@ -197,11 +202,59 @@ _QUESTIONS: dict[Language, Pairs] = {
     ),
 }
 
+_NOISY_STATEMENTS: dict[Language, Pairs] = {
+    "en": Pairs(
+        ("", "Note that", "Today", "As we know,", "By the list,", "They say that", "We found that", "At first,"),
+        (
+            "the {attribute} of {name} is {value}{unit} with a noise of {noise}",
+            "{name} shows {value}{unit} with {noise} of noise",
+            "{name} has a {attribute} of {value}{unit}, give or take {noise}",
+            "with a noise of {noise} {name} was at {value}{unit}",
+            "give or take {noise}, the {attribute} of {name} is {value}{unit}",
+            "we read {value}{unit} for {name}, give or take {noise}",
+        ),
+        " ",
+    ),
+    "zh": Pairs(
+        ("", "今天", "记录显示，", "我们知道，", "据说", "请注意，", "看来"),
+        (
+            "{name}的{attribute}是{value}{unit}，误差{noise}",
+            "{name}的读数为{value}{unit}，上下{noise}",
+            "误差是{noise}，{name}的{attribute}等于{value}{unit}",
+            "上下{noise}，{name}：{value}{unit}",
+            "{name}的{attribute}达到{value}{unit}，误差为{noise}",
+        ),
+        "",
+    ),
+}  # fmt: skip
+
+_READINGS: dict[Language, Pairs] = {
+    "en": Pairs(
+        ("Now", "One time", "Once more", "This time", "Then", "Again"),
+        (
+            "it reads {value}",
+            "it shows {value}",
+            "we read {value}",
+            "{name} reads {value}",
+            "{name} shows {value}",
+            "the list says {value}",
+        ),
+        " ",
+    ),
+    "zh": Pairs(
+        ("现在", "这一次", "一次", "再一次", "然后"),
+        ("读数是{value}", "它显示{value}", "我们测得{value}", "{name}的读数为{value}", "{name}显示{value}"),
+        "",
+    ),
+}  # fmt: skip
+
 TEMPLATES: dict[tuple[Language, Wording], Templates] = {
     (language, wording): Templates(
         _STATEMENTS[language].sentences(wording),
         _RESTATEMENTS[language].sentences(wording),
         _QUESTIONS[language].sentences(wording),
+        _NOISY_STATEMENTS[language].sentences(wording),
+        _READINGS[language].sentences(wording),
     )
     for language in _STATEMENTS
     for wording in Wording

@@ -1,4 +1,4 @@
-"""The training text: scenes with several restatements or questions, and text without numbers.
+"""The training text: restatements, questions, noisy readings, and text without numbers.
 
 No sentence of the training text occurs in the evaluation sets: a text that shares one is drawn
 again.
@@ -7,6 +7,7 @@ again.
 from collections.abc import Iterator
 from random import Random
 
+from datamodules import noisy_readings
 from datamodules.examples import Example, sentences
 from datamodules.scenes import (
     Sampler,
@@ -21,21 +22,29 @@ from datamodules.values import basic_value, boundary_value, extreme_value
 from datamodules.vocabulary import LANGUAGES
 from numlm.parsing import find_numbers
 
-_PLAIN_SHARE = 0.08  # texts that ask for nothing
+_NOISY_SHARE = 0.15  # texts whose answers have noise
+_PLAIN_SHARE = 0.08  # texts that ask for nothing, of the others
 _SINGLE_SHARE = 0.32  # texts about one fact; the rest has several
 _ONE_FACT_SAMPLERS: tuple[Sampler, ...] = (basic_value, extreme_value, boundary_value)
 
 
-def generate(seed: int | str, reserved: frozenset[str] = frozenset()) -> Iterator[Example]:
+def generate(
+    seed: int | str, reserved: frozenset[str] = frozenset(), noisy: bool = True
+) -> Iterator[Example]:
     """Yield training examples without end.
 
     Args:
         seed: Seed; the same seed gives the same stream.
         reserved: Sentences that must not occur.
+        noisy: Whether some of the texts are noisy readings. Pretraining leaves them out: their
+            digits cannot be learned.
     """
     random = Random(f"training/{seed}")
     while True:
-        example = _draw(random)
+        if noisy and random.random() < _NOISY_SHARE:
+            example = noisy_readings.draw_training(random)
+        else:
+            example = _draw(random)
         if reserved.isdisjoint(sentences(example.text)):
             yield example
 
@@ -71,7 +80,7 @@ def _facts(random: Random, sample: Sampler, facts: int, asks: int) -> Example:
     scene = Scene(random, sample, facts)
     templates = TEMPLATES[scene.language, Wording.SEEN]
     asking = templates.restatements if facts == 1 else templates.questions
-    stated = with_asides(random, scene.statements(templates), scene.language, held_out=False)
+    stated = with_asides(random, scene.statements(templates), scene.language, held_out=False).parts
     stop = full_stop(scene.language)
     asked: list[str] = []
     answers: list[int] = []

@@ -4,6 +4,7 @@
     H  hidden size    V  rows of the embedding table    K  numbers of the text with most numbers
     A  number slots of the text with most of them (positions whose next token is a number)
     R  reading heads  J  hands of the clock (`clock.HANDS`)
+    W  tokens after a number that tell what it belongs to (`reading.WINDOW`)
 
 Labels follow the Hugging Face convention: `labels[:, t]` is predicted from position t - 1; the
 model shifts.

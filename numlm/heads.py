@@ -90,6 +90,10 @@ class TokenHead(nn.Module, ABC):
     def prob(self, scores: Tensor, token_id: int) -> Tensor:
         """Probability (...) of one token from scores (..., V)."""
 
+    @abstractmethod
+    def log_probs(self, scores: Tensor) -> Tensor:
+        """Log-probabilities (..., V) of the next token, which sum to one, in nats."""
+
 
 class SoftmaxHead(TokenHead):
     """Softmax on the location of the scores: one distribution over all tokens."""
@@ -105,6 +109,10 @@ class SoftmaxHead(TokenHead):
     def prob(self, scores: Tensor, token_id: int) -> Tensor:
         """Softmax probability."""
         return (scores[..., token_id] - scores.logsumexp(-1)).exp()
+
+    def log_probs(self, scores: Tensor) -> Tensor:
+        """Log-softmax."""
+        return scores.log_softmax(-1)
 
 
 class OneVsRestHead(TokenHead):
@@ -139,6 +147,11 @@ class OneVsRestHead(TokenHead):
     def prob(self, scores: Tensor, token_id: int) -> Tensor:
         """P(S_k > C_k)."""
         return self.prob_of(scores[..., token_id])
+
+    def log_probs(self, scores: Tensor) -> Tensor:
+        """The decisions' probabilities, normalised: `log P_k - log(sum of P)`."""
+        log_yes = self.prob_of(scores).log()
+        return log_yes - log_yes.logsumexp(-1, keepdim=True)
 
     @staticmethod
     def prob_of(scores: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """Losses of the number head, elementwise, and the sums and counts they are averaged by.
 
     value loss    Cauchy NLL of V + 1/2 * sum of the hands' wrapped Cauchy NLL (v != 0)
-    pointer loss  -log of the probability of the right copies, or of "new"
+    pointer loss  -log of the probability of the right copies; where there are none, of the density
+                  of the mixture of the new value and of what lies near the text's numbers
 
 Everything is float32. Terms keep sums and counts and divide once, so that they are right for
 uneven batches.
@@ -43,16 +44,15 @@ def value_nll(answer: NumberAnswer, targets: Tensor) -> Tensor:
     Returns:
         (B, A) nats (the hands' without their constants); lower is better.
     """
-    scaled = targets.clamp(-1e24, 1e24).float() * torch.pow(10.0, -answer.magnitude)
-    linear = cauchy_nll(scaled, answer.signed, answer.log_scale.exp())
-    linear = linear + answer.magnitude * math.log(10)
     true_hands = clock.encode(targets)[..., clock.FIRST_HAND :].unflatten(-1, (clock.HANDS, 2))
     hands = wrapped_cauchy_nll(answer.hands, true_hands, answer.hand_scales).sum(-1)
-    return linear + HAND_WEIGHT * hands * (targets != 0)
+    return _new_nll(answer, targets) + HAND_WEIGHT * hands * (targets != 0)
 
 
 def pointer_nll(answer: NumberAnswer, targets: Tensor) -> Tensor:
-    """-log probability of the earlier numbers equal to the target; of "new" without any.
+    """-log probability of the earlier numbers equal to the target; without any, -log density.
+
+    The density of the new value is taken as it is: only its share in the mixture is trained here.
 
     Args:
         answer: The head's outputs at (B, A) positions.
@@ -61,7 +61,25 @@ def pointer_nll(answer: NumberAnswer, targets: Tensor) -> Tensor:
     Returns:
         (B, A) nats; lower is better.
     """
-    visible = torch.isfinite(answer.pointer[..., 1:])
-    equal = (answer.values[:, None, :] == targets[..., None]) & visible
-    right = torch.cat([~equal.any(-1, keepdim=True), equal], dim=-1)
-    return -answer.pointer.masked_fill(~right, float("-inf")).logsumexp(-1)
+    count = answer.values.shape[-1]
+    new, copied, near = answer.pointer.split([1, count, count], dim=-1)
+    offset = targets[..., None] - answer.values[:, None, :]  # (B, A, K)
+    equal = (offset == 0) & torch.isfinite(copied)
+    copy_nll = -copied.masked_fill(~equal, float("-inf")).logsumexp(-1)
+    log_scale = answer.near_log_scale[..., None]
+    near_density = -cauchy_nll(_as_float(offset), torch.zeros_like(log_scale), log_scale.exp())
+    new_density = -_new_nll(answer, targets).detach()
+    density = torch.cat([new + new_density[..., None], near + near_density], dim=-1)
+    return torch.where(equal.any(-1), copy_nll, -density.logsumexp(-1))
+
+
+def _new_nll(answer: NumberAnswer, targets: Tensor) -> Tensor:
+    """Negative log-density (B, A) of the new value's floating-point Cauchy."""
+    scaled = _as_float(targets) * torch.pow(10.0, -answer.magnitude)
+    linear = cauchy_nll(scaled, answer.signed, answer.log_scale.exp())
+    return linear + answer.magnitude * math.log(10)
+
+
+def _as_float(values: Tensor) -> Tensor:
+    """Float64 values in float32, without infinities."""
+    return values.clamp(-1e24, 1e24).float()

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from numlm.batch import IGNORE, Batch, Record, collate, positions_of, take_positions
+from numlm.calibration import INTERVAL, Calibration
 from numlm.checkpoint import (
     NUMBER_CONFIG,
     NUMBER_WEIGHTS,
@@ -40,7 +41,7 @@ from numlm.heads import (
 from numlm.losses import Term, pointer_nll, value_nll
 from numlm.number_head import NumberAnswer, NumberHead
 from numlm.parsing import render
-from numlm.reading import TextNumbers
+from numlm.reading import WINDOW, TextNumbers
 from numlm.tokenization import NumberTokenizer
 
 
@@ -70,8 +71,8 @@ class Prediction:
 
     Attributes:
         value: The number, as the shortest decimal its certainty supports.
-        low: Lower end of the 80 % interval.
-        high: Upper end of the 80 % interval.
+        low: Lower end of the 80 % interval, calibrated where the model is.
+        high: Upper end of that interval.
         p_number: Probability that a number comes next.
         source: Index of the prompt's number that was copied, or None for a new one.
         text: The prompt, continued with the number.
@@ -110,6 +111,7 @@ class NumberLM(nn.Module):
         self.abduction = Abduction(hidden_size, starting_scale(token_head.rows))
         self.token_head = token_head
         self.number_head = number_head
+        self.calibration = Calibration()
 
     @classmethod
     def from_pretrained(
@@ -197,6 +199,7 @@ class NumberLM(nn.Module):
                 "abduction": self.abduction,
                 "token_head": self.token_head,
                 "number_head": self.number_head,
+                "calibration": self.calibration,
             }
         )
 
@@ -246,14 +249,30 @@ class NumberLM(nn.Module):
         """Which number comes after each of the positions (B, A)."""
         is_number = (batch.input_ids == self.tokenizer.num_token_id) & (batch.attention_mask == 1)
         places, exists = positions_of(is_number)
+        after = places[..., None] + torch.arange(1, WINDOW + 1, device=places.device)  # (B, K, W)
+        inside = after.clamp(max=latent.loc.shape[1] - 1)
+        text = (batch.attention_mask == 1) & ~is_number
+        between = take_positions(text, inside.flatten(1)).view_as(after) & (after == inside)
         numbers = TextNumbers(
             states=take_positions(latent.loc, places),
+            following=take_positions(latent.loc, inside.flatten(1)).unflatten(1, after.shape[1:]),
+            follows=between.cumprod(-1).bool(),
             features=take_positions(batch.number_features, places),
             values=take_positions(batch.number_values, places),
             visible=exists[:, None, :] & (places[:, None, :] <= positions[:, :, None]),
         )
         at = Latent(take_positions(latent.loc, positions), take_positions(latent.scale, positions))
         return self.number_head(at, numbers)
+
+    def interval_level(self, source: Tensor, nominal: float) -> Tensor:
+        """The level (N,) at which to take intervals that hold the truth as often as they say.
+
+        Args:
+            source: (N,) where the answer comes from; -1 for a new value, which is calibrated.
+            nominal: The level as it is stated.
+        """
+        level = torch.full(source.shape, nominal, dtype=torch.float64, device=source.device)
+        return level.masked_fill(source < 0, self.calibration.model_level(nominal))
 
     def losses(self, batch: Batch, gate_alpha: float = 1.0) -> Losses:
         """Losses of a batch in float32; labels of -100 take no part.
@@ -329,6 +348,7 @@ class NumberLM(nn.Module):
         last = torch.tensor([[batch.input_ids.shape[1] - 1]], device=batch.input_ids.device)
         mixture = self.number_answer(latent, batch, last).mixture()
         median, source = mixture.quantile(0.5)
+        low, high = mixture.interval(self.interval_level(source, INTERVAL))
         value = (
             median.item()
             if source.item() >= 0
@@ -336,8 +356,8 @@ class NumberLM(nn.Module):
         )
         return Prediction(
             value=value,
-            low=mixture.quantile(0.1)[0].item(),
-            high=mixture.quantile(0.9)[0].item(),
+            low=low.item(),
+            high=high.item(),
             p_number=sum(candidate[0] for candidate in candidates),
             source=int(source.item()) if source.item() >= 0 else None,
             text=prompt + lead + render(value),

@@ -1,15 +1,20 @@
-"""The number head: which number comes next, as a mixture of copies and a new value.
+"""The number head: which number comes next, as a mixture of copies and what is no copy.
 
     new value   V ~ Cauchy(10^M a, 10^M s): a magnitude and a signed part, linear in v within its
                 magnitude, and the hands of the clock, each a direction with a wrapped Cauchy's
                 scale
-    copy        a pointer's probabilities of the text's earlier numbers and of "new"
+    near        V ~ Cauchy(v_k, r) around an earlier number v_k, as a reading lies around what a
+                gauge should show: the centre is exact and choosing it is a classification, where
+                the new value's would have to be carried through the network
+    copy        V = v_k
+    pointer     the probabilities of new, of each copy, and of near each number
 
 The value outputs are a linear skip and a small MLP on (latent, what the reading heads read). The
-skip starts as the identity from
-what is read to the hands, the magnitude and the sign, as abduction starts as the identity from the
-hidden state: restating is what most numbers in text do, and what is left to learn is where to
-look.
+skip starts as the identity from what most of the heads read to the hands, the magnitude and the
+sign, as abduction starts as the identity from the hidden state: restating is what most numbers in
+text do, and what is left to learn is where to look. The other heads start without a say; they are
+there for what a number depends on beside the one it restates; the scale r of what lies near a
+number starts as the magnitude that they read.
 """
 
 import math
@@ -22,12 +27,15 @@ from torch.nn import functional
 from numlm import clock
 from numlm.distributions import ValueMixture
 from numlm.heads import Latent
-from numlm.reading import Pointer, ReadingHeads, TextNumbers
+from numlm.reading import NumberKeys, Pointer, ReadingHeads, TextNumbers
 
 _MAGNITUDE, _SIGNED, _LOG_SCALE, _HANDS = 0, 1, 2, 3
 _HAND_SCALES = _HANDS + 2 * clock.HANDS
-_OUTPUTS = _HAND_SCALES + clock.HANDS
+_NEAR = _HAND_SCALES + clock.HANDS
+_OUTPUTS = _NEAR + 1
 _MAGNITUDE_LIMIT = 13.0
+_NEAR_UNIT = clock.MAGNITUDE_UNIT * math.log(10)  # so that a magnitude as read is a log scale
+_NEAR_LIMIT = _MAGNITUDE_LIMIT * math.log(10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +48,9 @@ class NumberAnswer:
         log_scale: (B, A) log s.
         hands: (B, A, J, 2) unit vectors.
         hand_scales: (B, A, J) radians.
-        pointer: (B, A, 1 + K) log-probabilities; column 0 is "new".
-        values: (B, K) float64, the numbers that could be copied.
+        near_log_scale: (B, A) log r.
+        pointer: (B, A, 1 + 2 K) log-probabilities of new, of each copy, of near each number.
+        values: (B, K) float64, the numbers of the text.
     """
 
     magnitude: Tensor
@@ -49,11 +58,14 @@ class NumberAnswer:
     log_scale: Tensor
     hands: Tensor
     hand_scales: Tensor
+    near_log_scale: Tensor
     pointer: Tensor
     values: Tensor
 
     def mixture(self, copies: bool = True) -> ValueMixture:
         """The decoded distribution, one row for every asking position (B * A).
+
+        Of what is no copy, the most probable is taken: the new value, or near one of the numbers.
 
         Args:
             copies: Whether the pointer takes part; without it every answer is a new value.
@@ -62,13 +74,20 @@ class NumberAnswer:
         loc, scale = clock.read_clock(
             power * self.signed, power * self.log_scale.exp(), self.hands, self.hand_scales
         )
-        weights = self.pointer.double().softmax(-1)[
-            ..., 1:
-        ]  # again in float64, so that they sum to one
-        atoms = self.values[:, None, :].expand_as(weights)
+        # again in float64, so that they sum to one
+        new, copied, near = (
+            self.pointer.double().softmax(-1).split([1, *[self.values.shape[-1]] * 2], dim=-1)
+        )
+        atoms = self.values[:, None, :].expand_as(copied)
+        if copies:
+            likely, which = near.max(-1)
+            is_near = likely > new[..., 0]
+            centre = atoms.gather(-1, which[..., None])[..., 0]
+            loc = torch.where(is_near, centre, loc)
+            scale = torch.where(is_near, self.near_log_scale.double().exp(), scale)
         return ValueMixture(
             atoms=atoms.flatten(0, 1),
-            weights=(weights if copies else torch.zeros_like(weights)).flatten(0, 1),
+            weights=(copied if copies else torch.zeros_like(copied)).flatten(0, 1),
             loc=loc.flatten(),
             scale=scale.flatten(),
         )
@@ -80,6 +99,7 @@ class NumberHead(nn.Module):
     Args:
         hidden_size: Size H of the hidden state.
         reading_heads: Number R of heads that read the text's numbers.
+        free_heads: How many of them the value does not start from.
         reading_size: Size of a reading head's query.
         pointer_size: Size of the pointer's query.
         mlp_size: Width of the MLP.
@@ -88,7 +108,8 @@ class NumberHead(nn.Module):
     def __init__(
         self,
         hidden_size: int,
-        reading_heads: int = 4,
+        reading_heads: int = 6,
+        free_heads: int = 2,
         reading_size: int = 32,
         pointer_size: int = 128,
         mlp_size: int = 256,
@@ -96,10 +117,16 @@ class NumberHead(nn.Module):
         super().__init__()
         self.settings = {
             "reading_heads": reading_heads,
+            "free_heads": free_heads,
             "reading_size": reading_size,
             "pointer_size": pointer_size,
             "mlp_size": mlp_size,
         }
+        if not 0 <= free_heads < reading_heads:
+            raise ValueError(
+                f"free_heads is {free_heads}, but must be less than reading_heads, {reading_heads}"
+            )
+        self.keys = NumberKeys(hidden_size)
         self.reading = ReadingHeads(hidden_size, reading_heads, reading_size)
         self.pointer = Pointer(hidden_size, pointer_size)
         inputs = hidden_size + 1 + reading_heads * clock.FEATURES
@@ -107,21 +134,23 @@ class NumberHead(nn.Module):
         self.mlp = nn.Sequential(
             nn.Linear(inputs, mlp_size), nn.SiLU(), nn.Linear(mlp_size, _OUTPUTS)
         )
-        self._start_as_identity(reading_heads)
+        self._start_as_identity(reading_heads, reading_heads - free_heads)
 
     @torch.no_grad()
-    def _start_as_identity(self, reading_heads: int) -> None:
-        """Let the outputs start as the value that the heads read on the average."""
+    def _start_as_identity(self, reading_heads: int, restating: int) -> None:
+        """Let the outputs start as the value that the restating heads read on the average."""
         for layer in (self.skip, self.mlp[-1]):
             for parameter in layer.parameters():
                 nn.init.zeros_(parameter)
-        read = self.skip.weight[:, -reading_heads * clock.FEATURES :].unflatten(
+        heads = self.skip.weight[:, -reading_heads * clock.FEATURES :].unflatten(
             1, (reading_heads, clock.FEATURES)
         )
-        read[_MAGNITUDE, :, clock.MAGNITUDE] = clock.MAGNITUDE_UNIT / reading_heads
-        read[_SIGNED, :, clock.SIGN] = 1 / reading_heads
+        read, free = heads[:, :restating], heads[:, restating:]
+        read[_MAGNITUDE, :, clock.MAGNITUDE] = clock.MAGNITUDE_UNIT / restating
+        read[_SIGNED, :, clock.SIGN] = 1 / restating
         for i in range(2 * clock.HANDS):
-            read[_HANDS + i, :, clock.FIRST_HAND + i] = 1 / reading_heads
+            read[_HANDS + i, :, clock.FIRST_HAND + i] = 1 / restating
+        free[_NEAR, :, clock.MAGNITUDE] = 1 / max(free.shape[1], 1)
         self.skip.bias[_LOG_SCALE] = math.log(0.5)
 
     def forward(self, latent: Latent, numbers: TextNumbers) -> NumberAnswer:
@@ -133,9 +162,15 @@ class NumberHead(nn.Module):
         """
         with torch.autocast(latent.loc.device.type, enabled=False):
             asking = functional.rms_norm(latent.loc.float(), latent.loc.shape[-1:])
-            states = functional.rms_norm(numbers.states.float(), numbers.states.shape[-1:])
-            numbers = numbers._replace(states=states)
-            read = self.reading(asking, numbers)
+            keys = self.keys(
+                numbers._replace(
+                    states=functional.rms_norm(numbers.states.float(), latent.loc.shape[-1:]),
+                    following=functional.rms_norm(
+                        numbers.following.float(), latent.loc.shape[-1:]
+                    ),
+                )
+            )
+            read = self.reading(asking, keys, numbers)
             inputs = torch.cat([asking, latent.scale.log(), read.flatten(-2)], dim=-1)
             outputs = self.skip(inputs) + self.mlp(inputs)
             directions = outputs[..., _HANDS:_HAND_SCALES].unflatten(-1, (clock.HANDS, 2))
@@ -144,7 +179,8 @@ class NumberHead(nn.Module):
                 signed=outputs[..., _SIGNED],
                 log_scale=outputs[..., _LOG_SCALE].clamp(math.log(1e-4), math.log(1e4)),
                 hands=functional.normalize(directions, dim=-1, eps=1e-6),
-                hand_scales=outputs[..., _HAND_SCALES:].clamp(-7.0, 2.0).exp(),
-                pointer=self.pointer(asking, numbers),
+                hand_scales=outputs[..., _HAND_SCALES:_NEAR].clamp(-7.0, 2.0).exp(),
+                near_log_scale=(outputs[..., _NEAR] * _NEAR_UNIT).clamp(-_NEAR_LIMIT, _NEAR_LIMIT),
+                pointer=self.pointer(asking, keys, numbers),
                 values=numbers.values,
             )

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from numlm.batch import IGNORE, Batch, positions_of, take_positions
+from numlm.calibration import INTERVAL
 from numlm.clock import shortest_decimal
 from numlm.distributions import ValueMixture
 from numlm.heads import Latent
@@ -13,22 +14,52 @@ from numlm.model import NumberLM
 
 
 class Scores(NamedTuple):
-    """Rows of figures, on the CPU.
+    """Rows of figures in float64, on the CPU; columns by name below.
 
     Attributes:
-        slots: (N, len(SLOT_COLUMNS)) float64, one row for every number that is asked for.
-        records: (B, len(RECORD_COLUMNS)) float64, one row for every text.
+        slots: (N, len(SLOT_COLUMNS)), one row for every number that is asked for.
+        records: (B, len(RECORD_COLUMNS)), one row for every text.
+        mistakes: (M, len(MISTAKE_COLUMNS)), one row for every position where `<NUM>` was said
+            and does not follow, or was not said and does.
+        plain: (P, len(PLAIN_COLUMNS)), one row for every position of the texts without numbers.
     """
 
     slots: Tensor
     records: Tensor
+    mistakes: Tensor
+    plain: Tensor
 
 
-# rank of <NUM> among all tokens (1 is best), its probability, the true value, the answer as it
-# would be printed, and the answer with the pointer switched off
-SLOT_COLUMNS = ("record", "position", "rank", "prob", "truth", "value", "value_without_pointer")
-# decisions "the next token is <NUM>" over every position of the text that has a next token
-RECORD_COLUMNS = ("record", "true_positives", "false_positives", "false_negatives", "positions")
+SLOT_COLUMNS = (
+    "record",
+    "position",  # of the token before the number
+    "rank",  # of <NUM> among all tokens, 1 is best
+    "prob",  # of <NUM>
+    "truth",
+    "median",  # the point prediction
+    "printed",  # the number as it would be written
+    "printed_without_pointer",  # the same when no copy is allowed
+    "source",  # which of the text's numbers was copied, -1 for a new value
+    "low",  # ends of the interval of level INTERVAL, calibrated if the model is
+    "high",
+    "level",  # the level that the model's own interval needs to hold the truth
+    "calibrated_level",  # the nominal level that the calibrated interval needs
+    "crps",
+)
+# decisions "the next token is <NUM>" over every position of the text that has a next token, and
+# the negative log-likelihood of the tokens of a text without numbers
+RECORD_COLUMNS = (
+    "record",
+    "true_positives",
+    "false_positives",
+    "false_negatives",
+    "positions",
+    "plain_nll",
+    "plain_tokens",
+)
+MISTAKE_COLUMNS = ("record", "position", "said", "right")  # token ids said and right
+PLAIN_COLUMNS = ("record", "position", "said")
+COLUMNS = Scores(SLOT_COLUMNS, RECORD_COLUMNS, MISTAKE_COLUMNS, PLAIN_COLUMNS)  # type: ignore[arg-type]
 
 
 @torch.no_grad()
@@ -40,33 +71,75 @@ def score_batch(model: NumberLM, batch: Batch) -> Scores:
     """
     latent = model(batch)
     num_id = model.tokenizer.num_token_id
-    labels, asked = batch.labels[:, 1:], batch.asked[:, 1:]
-    labelled = labels != IGNORE
-
-    scores = model.token_scores(
-        Latent(latent.loc[:, :-1][labelled], latent.scale[:, :-1][labelled])
-    )
+    labels = batch.labels[:, 1:]
+    rows, positions = (labels != IGNORE).nonzero(as_tuple=True)
+    scores = model.token_scores(Latent(latent.loc[rows, positions], latent.scale[rows, positions]))
+    right = labels[rows, positions]
     num_scores = scores[:, num_id]
-    rank = _scatter(1 + (scores > num_scores[:, None]).sum(-1).double(), labelled)
-    prob = _scatter(model.token_head.prob(scores, num_id).double(), labelled)
-    said, true = (rank == 1) & labelled, labels == num_id
-    counts = [(said & true), (said & ~true), (~said & true), labelled]
-    records = torch.stack(
-        [batch.record_ids.double(), *(count.sum(-1).double() for count in counts)], dim=-1
+    rank = 1 + (scores > num_scores[:, None]).sum(-1)
+    # <NUM> is said where nothing scores higher; elsewhere what is said scores highest.
+    said = torch.where(rank == 1, num_id, scores.argmax(-1))
+    is_said, is_right = said == num_id, right == num_id
+
+    record = batch.record_ids[rows]
+    plain = ~((labels == num_id).any(-1))[rows]
+    nll = -model.token_head.log_probs(scores).gather(-1, right[:, None])[:, 0].double()
+    counted = torch.stack(
+        [
+            is_said & is_right,
+            is_said & ~is_right,
+            ~is_said & is_right,
+            torch.ones_like(is_said),
+            nll * plain,
+            plain,
+        ],
+        dim=-1,
+    ).double()
+    records = torch.zeros(len(labels), counted.shape[-1], dtype=torch.float64, device=rows.device)
+    records.index_add_(0, rows, counted)
+    wrong = is_said != is_right
+    rank_at, prob_at = (
+        _at(values, rows, positions, labels)
+        for values in (rank, model.token_head.prob(scores, num_id))
+    )
+    return Scores(
+        slots=_score_slots(model, batch, latent, rank_at, prob_at).cpu(),
+        records=torch.cat([batch.record_ids[:, None].double(), records], dim=-1).cpu(),
+        mistakes=torch.stack([record, positions, said, right], dim=-1)[wrong].double().cpu(),
+        plain=torch.stack([record, positions, said], dim=-1)[plain].double().cpu(),
     )
 
-    positions, real = positions_of(asked)
+
+def _score_slots(
+    model: NumberLM, batch: Batch, latent: Latent, rank: Tensor, prob: Tensor
+) -> Tensor:
+    """Rows of the numbers that are asked for; rank and prob are (B, T - 1)."""
+    positions, real = positions_of(batch.asked[:, 1:])
     answer = model.number_answer(latent, batch, positions)
+    truth = take_positions(batch.number_values[:, 1:], positions).flatten()
+    mixture = answer.mixture()
+    median, source = mixture.quantile(0.5)
+    printed = printed_values(mixture)
+    level = mixture.central_level(truth)
+    low, high = mixture.interval(model.interval_level(source, INTERVAL))
+    new = source < 0
     columns = [
-        batch.record_ids[:, None].expand_as(positions).double(),
-        positions.double(),
+        batch.record_ids[:, None].expand_as(positions),
+        positions,
         take_positions(rank, positions),
         take_positions(prob, positions),
-        take_positions(batch.number_values[:, 1:], positions),
-        printed_values(answer.mixture()).view_as(positions),
-        printed_values(answer.mixture(copies=False)).view_as(positions),
+        truth,
+        median,
+        printed,
+        printed_values(answer.mixture(copies=False)),
+        source,
+        low,
+        high,
+        level,
+        torch.where(new, model.calibration.nominal_level(level), level),
+        mixture.crps(truth),
     ]
-    return Scores(torch.stack(columns, dim=-1)[real].cpu(), records.cpu())
+    return torch.stack([column.flatten().double() for column in columns], dim=-1)[real.flatten()]
 
 
 def printed_values(mixture: ValueMixture) -> Tensor:
@@ -81,8 +154,8 @@ def printed_values(mixture: ValueMixture) -> Tensor:
     return torch.tensor(printed, dtype=torch.float64, device=median.device)
 
 
-def _scatter(values: Tensor, mask: Tensor) -> Tensor:
-    """Values back at the true places of a mask, 0 elsewhere."""
-    result = torch.zeros(mask.shape, dtype=values.dtype, device=values.device)
-    result[mask] = values
-    return result
+def _at(values: Tensor, rows: Tensor, columns: Tensor, like: Tensor) -> Tensor:
+    """Values at their places of a table shaped as another, 0 elsewhere; float64."""
+    table = torch.zeros(like.shape, dtype=torch.float64, device=values.device)
+    table[rows, columns] = values.double()
+    return table
