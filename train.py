@@ -1,10 +1,11 @@
 """NumLM's command line.
 
-    python train.py fit                                    # the whole experiment on the embedded
-    checkpoint python train.py fit --config configs/qwen2.5-0.5b.yaml --model.qwen_model_path
-    /path/to/Qwen2.5-0.5B python train.py fit --config configs/smoke.yaml        # the same in
-    seconds, to see it run python train.py test --model.qwen_model_path results/latest/model python
-    train.py fit --help
+    python train.py fit              # the whole experiment on the embedded checkpoint
+    python train.py fit --seeds 5    # five of them: median and range of every figure
+    python train.py fit --config configs/smoke.yaml    # the same in seconds, to see it run
+    python train.py fit --config configs/qwen2.5-0.5b.yaml --model.qwen_model_path FOLDER
+    python train.py test --model.qwen_model_path results/latest/model
+    python train.py fit --help
 
 `configs/default.yaml` is read first, `--config` files and options after it in their order; the
 last one wins.
@@ -16,9 +17,11 @@ import sys
 import warnings
 from pathlib import Path
 
+from jsonargparse.typing import PositiveInt
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
-from callbacks.run_folder import RunFolderError
+from callbacks.run_folder import RunFolderError, timestamped
+from callbacks.spread import run_seeds
 from datamodules.number_data_module import NumberDataModule
 from lightning_modules.number_lm import NumberLMModule
 from numlm.checkpoint import ModelNotFoundError
@@ -33,6 +36,32 @@ class NumberLMCLI(LightningCLI):
         """The data module tokenizes with the model's tokenizer; one seed makes a run another."""
         parser.link_arguments("model.qwen_model_path", "data.qwen_model_path")
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+        parser.add_argument(
+            "--seeds",
+            type=PositiveInt,
+            default=1,
+            help="How many experiments `fit` runs, with seed_everything and the seeds after it; "
+            "more than one reports median and range.",
+        )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Keep the arguments, for the processes of several seeds."""
+        self.arguments = sys.argv[1:] if args is None else args
+        super().parse_arguments(parser, args)
+
+    def before_instantiate_classes(self) -> None:
+        """Where several seeds are asked for, run them instead."""
+        config = self.config[self.subcommand]
+        if config.seeds == 1:
+            return
+        if self.subcommand != "fit" or not isinstance(self.arguments, list):
+            raise SystemExit("error: --seeds is an option of `fit` on the command line")
+        logger = config.trainer.logger.init_args
+        folder = Path(logger.save_dir) / timestamped(f"{logger.experiment}_seeds")
+        command = [sys.executable, str(Path(__file__).resolve()), *self.arguments]
+        first = int(config.seed_everything)
+        run_seeds(command, range(first, first + config.seeds), folder)
+        raise SystemExit(0)
 
 
 def main(args: ArgsType = None) -> NumberLMCLI:

@@ -56,7 +56,10 @@ class MeasureFloors(Callback):
         for name, entries in floors.items():
             tuned = finetuned[name]["rmse_all"]
             for floor, entry in entries.items():
-                entry["beaten"] = None if floor == IDEAL else beats(tuned, entry["rmse_all"])
+                if floor != IDEAL:
+                    entry["beaten"] = beats(tuned, entry["rmse_all"])
+                elif tuned is not None and entry["rmse_all"]:
+                    entry["rmse_over_best"] = tuned / entry["rmse_all"]
         write_json(folder / FLOORS_FILE, floors)
 
 

@@ -42,11 +42,18 @@ class ResultsLogger(TensorBoardLogger):
     Args:
         experiment: First part of the folder's name.
         save_dir: Where the folders of all runs are.
+        run: The folder's whole name; `<experiment>_<date>_<time>` where None.
     """
 
-    def __init__(self, experiment: str = "numlm", save_dir: str = "results") -> None:
-        run = f"{experiment}_{time.strftime('%Y%m%d_%H%M%S')}"
-        super().__init__(save_dir=save_dir, name="", version=run, default_hp_metric=False)
+    def __init__(
+        self, experiment: str = "numlm", save_dir: str = "results", run: str | None = None
+    ) -> None:
+        super().__init__(
+            save_dir=save_dir,
+            name="",
+            version=run or timestamped(experiment),
+            default_hp_metric=False,
+        )
 
     @property
     def experiment(self) -> SummaryWriter:
@@ -72,6 +79,11 @@ class ResultsLogger(TensorBoardLogger):
                 f"cannot write results to '{folder}' ({error.strerror}): "
                 "choose another folder with --trainer.logger.save_dir"
             ) from None
+
+
+def timestamped(name: str) -> str:
+    """A folder's name with date and time."""
+    return f"{name}_{time.strftime('%Y%m%d_%H%M%S')}"
 
 
 class RunRecord(Callback):

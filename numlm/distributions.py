@@ -43,12 +43,8 @@ def cauchy_distance(offset: Tensor, scale: Tensor) -> Tensor:
 
     `2 / pi * (d atan(d / s) - s log(1 + d^2 / s^2) / 2)`, whose derivative in d is 2 F(d) - 1.
     """
-    z = offset / scale
-    return (
-        2
-        / math.pi
-        * (offset * torch.atan(z) - scale * torch.log(torch.hypot(z, torch.ones_like(z))))
-    )
+    reach = torch.hypot(offset, scale).log() - scale.log()  # offset / scale may overflow
+    return 2 / math.pi * (offset * torch.atan2(offset, scale) - scale * reach)
 
 
 def wrapped_cauchy_nll(direction: Tensor, target: Tensor, scale: Tensor) -> Tensor:
@@ -128,8 +124,18 @@ class ValueMixture:
         up_to = self.cdf(x)
         return torch.maximum(1 - 2 * up_to, 2 * (up_to - at) - 1).clamp(0, 1)
 
+    def point(self) -> tuple[Tensor, Tensor]:
+        """The median (N,), and the column (N,) of the number it is a copy of, -1 for a new value.
+
+        Where a new value is more probable than a copy the answer is new, even if its median lies
+        on one of the text's numbers.
+        """
+        median, source = self.quantile(0.5)
+        return median, source.masked_fill(self.new > 0.5, -1)
+
     def interval(self, level: Tensor) -> tuple[Tensor, Tensor]:
-        """Ends (N,) of the central intervals of levels (N,)."""
+        """Ends (N,) of the central intervals of levels (N,), finite for a level of 1 too."""
+        level = level.clamp(max=1 - 2.0**-50)
         return self.quantile((1 - level) / 2)[0], self.quantile((1 + level) / 2)[0]
 
     def quantile(self, level: Tensor | float) -> tuple[Tensor, Tensor]:

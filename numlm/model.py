@@ -347,7 +347,7 @@ class NumberLM(nn.Module):
         p_number, lead, latent, batch = max(candidates, key=lambda candidate: candidate[0])
         last = torch.tensor([[batch.input_ids.shape[1] - 1]], device=batch.input_ids.device)
         mixture = self.number_answer(latent, batch, last).mixture()
-        median, source = mixture.quantile(0.5)
+        median, source = mixture.point()
         low, high = mixture.interval(self.interval_level(source, INTERVAL))
         value = (
             median.item()

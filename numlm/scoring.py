@@ -82,7 +82,7 @@ def score_batch(model: NumberLM, batch: Batch) -> Scores:
     is_said, is_right = said == num_id, right == num_id
 
     record = batch.record_ids[rows]
-    plain = ~((labels == num_id).any(-1))[rows]
+    plain = ~((batch.labels == num_id).any(-1))[rows]
     nll = -model.token_head.log_probs(scores).gather(-1, right[:, None])[:, 0].double()
     counted = torch.stack(
         [
@@ -118,7 +118,7 @@ def _score_slots(
     answer = model.number_answer(latent, batch, positions)
     truth = take_positions(batch.number_values[:, 1:], positions).flatten()
     mixture = answer.mixture()
-    median, source = mixture.quantile(0.5)
+    median, source = mixture.point()
     printed = printed_values(mixture)
     level = mixture.central_level(truth)
     low, high = mixture.interval(model.interval_level(source, INTERVAL))
@@ -144,7 +144,7 @@ def _score_slots(
 
 def printed_values(mixture: ValueMixture) -> Tensor:
     """The median as printed (N,): a copy as it is, else the shortest decimal within the scale."""
-    median, source = mixture.quantile(0.5)
+    median, source = mixture.point()
     printed = [
         value if copied else shortest_decimal(value, scale)
         for value, copied, scale in zip(

@@ -47,6 +47,7 @@ def embedded_data() -> NumberDataModule:
         num_samples=64,
         val_samples=5,
         eval_samples=9,
+        noisy_samples=9,
         batch_size=8,
         eval_batch_size=4,
     )

@@ -1,5 +1,6 @@
 """The command line through `main([...])`: every config, what a run leaves behind, what is refused."""
 
+import csv
 import json
 import os
 import shutil
@@ -12,7 +13,8 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from callbacks.evaluation import BASELINE_FILE, FINETUNED_FILE, TEST_FILE
+from callbacks.floors import FLOORS_FILE, IDEAL
+from callbacks.results import BASELINE_FILE, FINETUNED_FILE, TEST_FILE
 from callbacks.targets import TARGETS
 from numlm.model import NumberLM
 from train import main
@@ -20,7 +22,8 @@ from train import main
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "configs"
 EMBEDDED = ROOT / "assets" / "tiny-qwen2"
-SETS = ["basic", "question_answering", "extreme_values", "boundary_values"]
+ASKING = ["basic", "question_answering", "extreme_values", "boundary_values", "noisy_readings"]
+SETS = [*ASKING, "ordinary_text"]
 TINY = ["--config", str(CONFIGS / "smoke.yaml")]
 
 
@@ -47,17 +50,70 @@ def test_a_run_writes_both_results(results: Path) -> None:
     wanted = {target.metric for target in TARGETS} | {"rmse_all", "mae", "precision", "recall"}
     for stage in (baseline, finetuned):
         assert list(stage) == SETS
-        for figures in stage.values():
+        for name in ASKING:
+            figures = stage[name]
             assert wanted <= set(figures)
             assert figures["slots"] == figures["texts"] == 6
-            assert figures["seen"]["texts"] == 4
-            assert figures["unseen"]["texts"] == 2
+            assert figures["groups"]["seen"]["texts"] == 4
+            assert figures["groups"]["unseen"]["texts"] == 2
+            groups = figures["groups"]
+            for pair in (("en", "zh"), ("with_distractors", "without_distractors")):
+                assert sum(groups[group]["texts"] for group in pair if group in groups) == 6
+            low, high = figures["intervals"]["mean_rank"]
+            assert low <= figures["mean_rank"] <= high
+            assert sum(part["slots"] for part in figures["by_magnitude"]) == 6
+            assert len(figures["worst"]) == 5
+            assert 0 < len(figures["mistakes"]) <= 10
+        assert stage["ordinary_text"]["slots"] == 0
+        assert stage["ordinary_text"]["accuracy"] is None
+        assert stage["ordinary_text"]["perplexity"] > 1
     # Nobody has told the base model of <NUM>.
-    assert all(
-        figures["accuracy"] == 0 and figures["rmse"] is None for figures in baseline.values()
-    )
-    assert all(figures["mean_rank"] > 100 for figures in baseline.values())
+    for name in ASKING:
+        assert baseline[name]["accuracy"] == 0
+        assert baseline[name]["rmse"] is None
+        assert baseline[name]["mean_rank"] > 100
+        assert baseline[name]["groups"]["unseen"] != baseline[name]["groups"]["seen"]
+    assert baseline["ordinary_text"]["agreement"] is None
+    assert 0 < finetuned["ordinary_text"]["agreement"] <= 1
     assert baseline != finetuned
+
+
+def test_a_run_writes_floors_and_says_which_are_beaten(results: Path) -> None:
+    floors, finetuned = read(results / FLOORS_FILE), read(results / FINETUNED_FILE)
+    assert list(floors) == ASKING
+    for name, entries in floors.items():
+        wanted = {"training_median", "training_mean", "best_constant", "last_number", "digits"}
+        assert set(entries) == wanted | ({IDEAL} if name == "noisy_readings" else set())
+        tuned = finetuned[name]["rmse_all"]
+        for floor, entry in entries.items():
+            error = entry["rmse_all"]
+            if floor != IDEAL and error is not None:
+                assert entry["beaten"] == (tuned < error or tuned == error == 0)
+        assert entries["training_median"]["answer"] != entries["best_constant"]["answer"]
+        assert entries["last_number"]["answered"] == 1
+    # The embedded checkpoint can restate in digits.
+    assert floors["basic"]["digits"]["exact_match"] >= 0.8
+    best = floors["noisy_readings"][IDEAL]
+    assert best["beaten"] is None
+    assert best["rmse_over_best"] * best["rmse_all"] == pytest.approx(
+        finetuned["noisy_readings"]["rmse_all"]
+    )
+
+
+def test_every_answer_is_a_row(results: Path) -> None:
+    with (results / "finetuned_answers.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [sum(row["set"] == name for row in rows) for name in SETS] == [6] * 5 + [0]
+    errors = [float(r["answer"]) - float(r["truth"]) for r in rows if r["set"] == "basic"]
+    rmse = (sum(error**2 for error in errors) / 6) ** 0.5
+    assert rmse == pytest.approx(read(results / FINETUNED_FILE)["basic"]["rmse_all"])
+    for row in rows:
+        assert row["language"] in ("en", "zh")
+        assert row["wording"] in ("seen", "unseen")
+        assert float(row["low"]) <= float(row["answer"]) <= float(row["high"])
+        # What is printed of a new value is short; of a copy it is the value itself.
+        if row["source"] != "-1":
+            assert float(row["printed"]) == float(row["answer"])
 
 
 def test_a_run_writes_record_config_charts_and_report(results: Path) -> None:
@@ -67,19 +123,22 @@ def test_a_run_writes_record_config_charts_and_report(results: Path) -> None:
     assert record["versions"]["torch"] == torch.__version__
     assert set(record["seconds"]) == {
         "baseline_evaluation",
+        "floors",
         "training",
+        "calibration",
         "finetuned_evaluation",
     }
     assert (results / "config.yaml").exists()
     for name in ("accuracy", "mean_rank", "exact_match", "rmse"):
         assert (results / f"{name}_comparison.png").read_bytes().startswith(b"\x89PNG")
+    assert record["command"].startswith("python ")
+    assert record["calibration"]["answers"] >= 99
+    assert 0 < record["calibration"]["50"] < record["calibration"]["80"] < 1
     report = (results / "report.md").read_text(encoding="utf-8")
-    for section in ("Goal", "Method", "Metrics", "Results", "Charts", "Conclusion"):
-        assert f"\n## {section}\n" in report
-    assert "Author: \n" not in report
     # Three steps cannot reach the targets, and the conclusion says so.
-    assert "Targets missed" in report
-    assert "accuracy on basic: 0, target ≥ 1" in report
+    assert "accuracy on basic" in report
+    assert "实验目标" in (results / "report.zh.md").read_text(encoding="utf-8")
+    assert "<html" in (results / "report.html").read_text(encoding="utf-8")
 
 
 def test_tensorboard_has_losses_rates_figures_and_hyperparameters(results: Path) -> None:
@@ -90,8 +149,8 @@ def test_tensorboard_has_losses_rates_figures_and_hyperparameters(results: Path)
     assert {"train/loss", "train/token", "train/value", "train/pointer"} <= scalars
     assert any(tag.startswith("lr-AdamW") for tag in scalars)
     for stage in ("baseline", "finetuned"):
-        assert {f"{stage}/{name}/accuracy" for name in SETS} <= scalars
-    assert "finetuned/basic/unseen/exact_match" in scalars
+        assert {f"{stage}/{name}/accuracy" for name in ASKING} <= scalars
+        assert f"{stage}/ordinary_text/perplexity" in scalars
     assert "final/basic/accuracy" in scalars
     assert {f"charts/{m}_comparison" for m in ("accuracy", "mean_rank")} <= set(tags["images"])
     rmse = read(results / FINETUNED_FILE)["basic"]["rmse_all"]
@@ -108,7 +167,12 @@ def test_the_exported_model_loads_and_test_gives_the_same_digits(
     save = ["--trainer.logger.save_dir", str(tmp_path)]
     main(["test", *TINY, *save, *path])
     (written,) = tmp_path.glob(f"*/{TEST_FILE}")
-    assert read(written) == read(results / FINETUNED_FILE)
+    tested, finetuned = read(written), read(results / FINETUNED_FILE)
+    # What the base model said is known to the run alone.
+    assert tested["ordinary_text"].pop("agreement") is None
+    finetuned["ordinary_text"].pop("agreement")
+    assert tested == finetuned
+    assert NumberLM.from_pretrained(model).calibration.fitted
 
 
 def test_one_vs_rest_by_class_path(tmp_path: Path) -> None:
@@ -129,7 +193,8 @@ def test_evaluating_first_does_not_change_training(tmp_path: Path) -> None:
 def test_every_config_runs(config: Path, tmp_path: Path) -> None:
     """Every shipped file, at a tiny budget on the embedded checkpoint."""
     tiny = ["--trainer.max_steps", "1", "--trainer.accelerator", "cpu", "--trainer.devices", "1"]
-    sizes = {"num_samples": 32, "val_samples": 4, "eval_samples": 3, "batch_size": 4}
+    sizes = {"num_samples": 32, "val_samples": 4, "eval_samples": 3, "noisy_samples": 3}
+    sizes["batch_size"] = 4
     data = [part for name, size in sizes.items() for part in (f"--data.{name}", str(size))]
     save = ["--trainer.logger.save_dir", str(tmp_path)]
     path = ["--model.qwen_model_path", str(EMBEDDED)]
@@ -182,7 +247,7 @@ def test_from_any_folder_as_a_process(tmp_path: Path) -> None:
         [*command, "fit", "--print_config"],
         cwd=tmp_path, env=environment, capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
-    assert "num_samples: 38400" in printed
+    assert "num_samples: 44800" in printed
     assert "callbacks.report.WriteReport" in printed
     broken = tmp_path / "model"
     shutil.copytree(EMBEDDED, broken)
@@ -201,6 +266,7 @@ def test_two_processes_count_every_record_once(tmp_path: Path, results: Path) ->
     """An export evaluated on two processes gives the digits of one; 7 records do not divide by 2."""
     command = [sys.executable, str(ROOT / "train.py"), "test", *TINY]
     command += ["--model.qwen_model_path", str(results / "model"), "--data.eval_samples", "7"]
+    command += ["--data.noisy_samples", "9"]
     written = []
     for devices, strategy in (("1", "auto"), ("2", "ddp")):
         folder = tmp_path / devices
@@ -212,4 +278,48 @@ def test_two_processes_count_every_record_once(tmp_path: Path, results: Path) ->
         (file,) = folder.glob(f"*/{TEST_FILE}")
         written.append(read(file))
     assert written[0]["basic"]["texts"] == 7
+    assert written[0]["noisy_readings"]["texts"] == 9
+    assert written[0] == written[1]
+
+
+@pytest.mark.slow
+def test_several_seeds_report_median_and_range(tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), "fit", *TINY, "--seeds", "2", "--trainer.max_steps",
+         "1", "--trainer.logger.save_dir", str(tmp_path), "--seed_everything", "5"],
+        cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True, timeout=600,
+    )  # fmt: skip
+    (folder,) = tmp_path.glob("smoke_seeds_*")
+    found = read(folder / "spread.json")
+    assert found["seeds"] == [5, 6]
+    singles = [read(folder / f"seed_{seed}" / FINETUNED_FILE) for seed in (5, 6)]
+    ranks = [single["basic"]["mean_rank"] for single in singles]
+    summary = found["sets"]["basic"]["mean_rank"]
+    assert summary["values"] == ranks
+    assert ranks[0] != ranks[1]
+    assert (summary["low"], summary["high"]) == (min(ranks), max(ranks))
+    assert "| mean_rank |" in (folder / "spread.md").read_text(encoding="utf-8")
+
+
+def test_seeds_belong_to_fit(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="--seeds is an option of `fit`"):
+        main(["test", *TINY, "--seeds", "2", "--trainer.logger.save_dir", str(tmp_path)])
+
+
+@pytest.mark.slow
+def test_two_processes_train_calibrate_and_measure_floors(tmp_path: Path) -> None:
+    """Both processes calibrate alike, and the floors are those of one process."""
+    written = []
+    for devices, strategy in (("1", "auto"), ("2", "ddp")):
+        subprocess.run(
+            [sys.executable, str(ROOT / "train.py"), "fit", *TINY, "--trainer.devices", devices,
+             "--trainer.strategy", strategy, "--trainer.max_steps", "1",
+             "--trainer.logger.save_dir", str(tmp_path / devices)],
+            cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True, timeout=300,
+        )  # fmt: skip
+        floors = read(tmp_path / devices / "latest" / FLOORS_FILE)
+        for entries in floors.values():
+            for entry in entries.values():
+                entry.pop("beaten"), entry.pop("rmse_over_best", None)
+        written.append((read(tmp_path / devices / "latest" / BASELINE_FILE), floors))
     assert written[0] == written[1]

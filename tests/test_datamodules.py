@@ -6,9 +6,9 @@ from collections import Counter
 import pytest
 import torch
 
-from datamodules import training_mix
+from datamodules import noisy_readings, ordinary_text, training_mix
 from datamodules.examples import Example, sentences
-from datamodules.number_data_module import EVALUATION_SETS, NumberDataModule
+from datamodules.number_data_module import COPYING_SETS, EVALUATION_SETS, NumberDataModule
 from datamodules.sampling import EvenBatchSampler, LengthBatchSampler
 from datamodules.templates import TEMPLATES, Wording
 from datamodules.vocabulary import LANGUAGES
@@ -23,7 +23,7 @@ def evaluation_examples(count: int = 200) -> list[Example]:
     return [e for generate in EVALUATION_SETS.values() for e in generate(count, 0)]
 
 
-@pytest.mark.parametrize("name", sorted(EVALUATION_SETS))
+@pytest.mark.parametrize("name", sorted(COPYING_SETS))
 def test_the_answer_ends_the_text_and_follows_from_it(name: str) -> None:
     examples = EVALUATION_SETS[name](200, 0)
     assert len({e.text for e in examples}) == 200
@@ -36,7 +36,7 @@ def test_the_answer_ends_the_text_and_follows_from_it(name: str) -> None:
 
 
 def test_values_of_the_sets() -> None:
-    answers = {n: [numbers_of(e.text)[-1] for e in g(200, 0)] for n, g in EVALUATION_SETS.items()}
+    answers = {n: [numbers_of(e.text)[-1] for e in g(200, 0)] for n, g in COPYING_SETS.items()}
     assert all(0 <= v <= 100 for v in answers["basic"] + answers["question_answering"])
     extreme = [abs(v) for v in answers["extreme_values"]]
     assert min(extreme) < 1e-5
@@ -58,8 +58,10 @@ def test_questions_have_several_facts_and_the_last_number_rarely_answers() -> No
 
 
 def test_both_languages_and_a_third_of_unseen_wording() -> None:
-    for generate in EVALUATION_SETS.values():
+    for name, generate in EVALUATION_SETS.items():
         examples = generate(200, 0)
+        if name == "ordinary_text":
+            continue
         assert sum(e.wording is Wording.UNSEEN for e in examples) == 66
         assert 0.2 < sum(e.language == "zh" for e in examples) / 200 < 0.5
 
@@ -86,9 +88,56 @@ def test_training_text_shares_no_sentence_with_the_evaluation() -> None:
         assert reserved.isdisjoint(sentences(example.text)), example.text
 
 
+def test_noise_is_of_the_size_that_the_text_states() -> None:
+    examples = noisy_readings.generate(4000, 0)
+    errors = []
+    for example in examples:
+        values = numbers_of(example.text)
+        assert example.best is not None
+        assert example.noise is not None
+        assert example.best in values[:-1], example.text
+        assert example.noise in values[:-1], example.text
+        errors.append((values[-1] - example.best) / example.noise)
+    z = torch.tensor(errors, dtype=torch.float64)
+    # Four standard errors of a mean and of a standard deviation of 4,000.
+    assert abs(z.mean()) < 4 / 4000**0.5
+    assert abs(z.std() - 1) < 4 / 8000**0.5
+    assert (z.abs() < 0.6745).double().mean() == pytest.approx(0.5, abs=4 * 0.5 / 4000**0.5)
+
+
+def test_noisy_values_are_near_zero_and_far_from_it_with_several_noise_sizes() -> None:
+    examples = noisy_readings.generate(1000, 0)
+    distances = [abs(e.best or 0) / (e.noise or 1) for e in examples]
+    assert 0.4 < sum(d < 2.1 for d in distances) / 1000 < 0.6
+    assert max(distances) > 150
+    noises = [e.noise or 0 for e in examples]
+    assert min(noises) < 0.15
+    assert max(noises) > 8
+    # Neither the first nor the last number of a text is always the stated value.
+    first = sum(numbers_of(e.text)[0] == e.best for e in examples) / 1000
+    last = sum(numbers_of(e.text)[-2] == e.best for e in examples) / 1000
+    assert 0.2 < last < 0.6
+    assert first < 0.8
+
+
+def test_ordinary_text_has_no_number_but_what_looks_like_one() -> None:
+    examples = ordinary_text.generate(200, 0)
+    assert all(not numbers_of(e.text) and not e.answers for e in examples)
+    digits = [any(c.isdigit() for c in e.text) for e in examples]
+    assert digits == [e.distractors for e in examples]
+    assert sum(digits) == 100
+
+
+def test_pretraining_text_has_no_noise() -> None:
+    """The embedded checkpoint's stream stays what it was."""
+    for example in itertools.islice(training_mix.generate(0, noisy=False), 1000):
+        values = numbers_of(example.text)
+        assert all(values[answer] in values[:answer] for answer in example.answers)
+
+
 def test_training_answers_follow_from_the_text() -> None:
     kinds: Counter[str] = Counter()
-    for example in itertools.islice(training_mix.generate(0), 2000):
+    for example in itertools.islice(training_mix.generate(0, noisy=False), 2000):
         values = numbers_of(example.text)
         for answer in example.answers:
             assert values[answer] in values[:answer], example.text
@@ -143,17 +192,42 @@ def test_data_module_batches(embedded_data: NumberDataModule) -> None:
     for name, loader in zip(data.evaluation_names, data.test_dataloader(), strict=True):
         batches = list(loader)
         assert torch.cat([b.record_ids for b in batches]).tolist() == list(range(9))
-        assert sum(int(b.asked.sum()) for b in batches) == 9
+        asked = 0 if name == "ordinary_text" else 9
+        assert sum(int(b.asked.sum()) for b in batches) == asked
         for batch in batches:
             is_number = batch.input_ids == data.tokenizer.num_token_id
             assert (batch.asked <= is_number).all()
-            expected = [numbers_of(data.examples[name][i].text)[-1] for i in batch.record_ids]
+            expected = [
+                numbers_of(data.examples[name][i].text)[-1] for i in batch.record_ids if asked
+            ]
             assert batch.number_values[batch.asked].tolist() == expected
         groups = data.evaluation_groups(name)
-        assert groups["unseen"] == [2, 5, 8]
-        assert sorted(groups["seen"] + groups["unseen"]) == list(range(9))
+        assert groups["unseen"] == ([2, 5, 8] if asked else list(range(9)))
+        for pair in (
+            ("seen", "unseen"),
+            ("en", "zh"),
+            ("with_distractors", "without_distractors"),
+        ):
+            assert sorted(groups[pair[0]] + groups[pair[1]]) == list(range(9))
+        questions = data.evaluation_questions(name)
+        assert [q.truth for q in questions] == [
+            numbers_of(e.text)[-1] for e in data.examples[name] if asked
+        ]
+        assert all(data.examples[name][q.record].text.startswith(q.prompt) for q in questions)
+        best = data.best_answers(name)
+        assert [b is None for b in best] == [name != "noisy_readings"] * asked
     assert len(data.train_dataloader()) == 64 // 8
     assert sum(len(b.input_ids) for b in data.val_dataloader()) == 5
+    answers = sum(int(b.asked.sum()) for b in data.train_dataloader())
+    assert len(data.training_values()) == answers > 64
+
+
+def test_a_single_noisy_reading_or_none_can_be_asked_for() -> None:
+    data = NumberDataModule("unused", eval_samples=1, noisy_samples=3, num_samples=32)
+    assert len(data.examples["basic"]) == 1
+    assert len(data.examples["noisy_readings"]) == 3
+    with pytest.raises(ValueError, match=r"data\.noisy_samples is 0"):
+        NumberDataModule("unused", noisy_samples=0, num_samples=32)
 
 
 def test_sizes_that_make_no_batch_are_refused() -> None:

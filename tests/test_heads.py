@@ -180,6 +180,35 @@ def test_softmax_is_torchs() -> None:
         )
 
 
+def test_log_probs_sum_to_one_and_rank_as_the_scores(head: TokenHead) -> None:
+    scores = _randn(2, 3, ROWS) * torch.tensor([1.0, 10.0, 80.0])[:, None]
+    log_probs = head.log_probs(scores)
+    torch.testing.assert_close(log_probs.double().exp().sum(-1), torch.ones(2, 3).double())
+    in_score_order = log_probs.gather(-1, scores.argsort(-1))
+    assert (in_score_order.diff(dim=-1) >= 0).all()
+    assert (in_score_order[..., 1:] > in_score_order[..., :-1]).double().mean() > 0.99
+
+
+def test_log_probs_are_the_normalised_probabilities(head: TokenHead) -> None:
+    """Of one-vs-rest the decisions', in float64; of softmax the probabilities as they are."""
+    scores = _randn(4, ROWS, seed=3) * 20
+    p = torch.stack([head.prob(scores.double(), k) for k in range(ROWS)], dim=-1)
+    if isinstance(head, SoftmaxHead):
+        torch.testing.assert_close(p.sum(-1), torch.ones(4).double())
+        torch.testing.assert_close(p, scores.double().softmax(-1))
+    else:
+        torch.testing.assert_close(p, _one_vs_rest_p(scores), rtol=1e-9, atol=0)
+    expected = (p / p.sum(-1, keepdim=True)).log()
+    torch.testing.assert_close(head.log_probs(scores).double(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_log_probs_are_finite_in_the_tails(head: TokenHead) -> None:
+    scores = torch.tensor([[-1e30, -1e6, -5.0], [1e6, 1e6 - 1, -1e6], [-1e30, -1e30, -1e30]])
+    log_probs = head.log_probs(scores)
+    assert log_probs.isfinite().all()
+    torch.testing.assert_close(log_probs[2], torch.full((3,), -math.log(3)))
+
+
 def test_prob_keeps_leading_dimensions(head: TokenHead) -> None:
     scores = _randn(2, 3, ROWS)
     p = head.prob(scores, 4)

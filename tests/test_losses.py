@@ -24,7 +24,10 @@ def _answer(
     values: list[float] | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> NumberAnswer:
-    """One text with several asking positions, its outputs drawn from a fixed seed."""
+    """One text with several asking positions, its outputs drawn from a fixed seed.
+
+    The pointer's shares are those of new, of each copy and of near each number.
+    """
     generator = torch.Generator().manual_seed(0)
 
     def randn(*shape: int) -> Tensor:
@@ -37,6 +40,7 @@ def _answer(
         log_scale=randn().to(dtype),
         hands=functional.normalize(randn(clock.HANDS, 2), dim=-1).to(dtype),
         hand_scales=randn(clock.HANDS).exp().to(dtype),
+        near_log_scale=randn().to(dtype),
         pointer=shares.log().to(dtype)[None],
         values=torch.tensor([values or []], dtype=torch.float64),
     )
@@ -179,20 +183,15 @@ def test_gradients_of_the_value_loss() -> None:
 @pytest.mark.parametrize(
     ("values", "shares", "target", "probability"),
     [
-        ([5.0, 7.0], [0.5, 0.3, 0.2], 5.0, 0.3),
-        ([5.0, 7.0], [0.5, 0.3, 0.2], 7.0, 0.2),
-        ([5.0, 7.0], [0.5, 0.3, 0.2], 6.0, 0.5),  # new
-        ([5.0, 7.0, 5.0], [0.4, 0.3, 0.1, 0.2], 5.0, 0.5),  # equal numbers together
-        ([5.0, 5.0, 5.0], [0.1, 0.3, 0.4, 0.2], 5.0, 0.9),
-        ([5.0, 7.0], [0.9, 0.1, 0.0], 7.0, 0.9),  # 7 is not visible: new
-        ([5.0, 5.0], [0.7, 0.3, 0.0], 5.0, 0.3),  # only the visible one
-        ([0.0, 7.0], [0.9, 0.0, 0.1], 0.0, 0.9),  # padding stands at 0 and is not visible
-        ([0.0], [0.4, 0.6], -0.0, 0.6),
-        ([0.1 + 0.2], [0.4, 0.6], 0.3, 0.4),  # equal means equal
-        ([], [1.0], 3.0, 1.0),
+        ([5.0, 7.0], [0.5, 0.2, 0.1, 0.1, 0.1], 5.0, 0.2),
+        ([5.0, 7.0], [0.5, 0.2, 0.1, 0.1, 0.1], 7.0, 0.1),
+        ([5.0, 7.0, 5.0], [0.3, 0.3, 0.1, 0.2, 0.1, 0.0, 0.0], 5.0, 0.5),  # equal ones together
+        ([5.0, 5.0, 5.0], [0.1, 0.3, 0.4, 0.2, 0.0, 0.0, 0.0], 5.0, 0.9),
+        ([5.0, 5.0], [0.6, 0.3, 0.0, 0.1, 0.0], 5.0, 0.3),  # only the visible one
+        ([0.0], [0.3, 0.6, 0.1], -0.0, 0.6),
     ],
 )
-def test_pointer_nll(
+def test_a_copy_costs_its_probability(
     values: list[float], shares: list[float], target: float, probability: float
 ) -> None:
     answer = _answer(1, pointer=[shares], values=values)
@@ -201,18 +200,56 @@ def test_pointer_nll(
     assert nll.item() == pytest.approx(-math.log(probability), abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("values", "shares", "target"),
+    [
+        ([5.0, 7.0], [0.5, 0.1, 0.1, 0.2, 0.1], 6.0),
+        ([5.0, 7.0], [0.4, 0.1, 0.0, 0.5, 0.0], 7.0),  # 7 is not visible
+        ([0.0, 7.0], [0.8, 0.0, 0.1, 0.0, 0.1], 0.0),  # padding stands at 0 and is not visible
+        ([0.1 + 0.2], [0.4, 0.5, 0.1], 0.3),  # equal means equal
+        ([-3e6], [0.2, 0.1, 0.7], 1e-5),
+        ([], [1.0], 3.0),
+    ],
+)
+def test_no_copy_costs_the_density_of_the_mixture(
+    values: list[float], shares: list[float], target: float
+) -> None:
+    answer = _answer(1, pointer=[shares], values=values)
+    power = 10.0 ** answer.magnitude.double().item()
+    new = Cauchy(power * answer.signed.item(), power * math.exp(answer.log_scale.item()))
+    density = shares[0] * new.log_prob(_double(target)).exp().item()
+    for value, share in zip(values, shares[1 + len(values) :], strict=True):
+        near = Cauchy(_double(value), math.exp(answer.near_log_scale.item()))
+        density += share * near.log_prob(_double(target)).exp().item()
+    nll = pointer_nll(answer, _double(target)[None])
+    assert nll.item() == pytest.approx(-math.log(density), rel=1e-5, abs=1e-5)
+
+
 def test_pointer_nll_of_several_positions() -> None:
-    shares = [[0.5, 0.3, 0.2], [0.8, 0.2, 0.0], [0.1, 0.1, 0.8]]
+    shares = [[0.4, 0.3, 0.2, 0.1, 0.0], [0.7, 0.2, 0.1, 0.0, 0.0], [0.1, 0.1, 0.8, 0.0, 0.0]]
     answer = _answer(3, pointer=shares, values=[5.0, 7.0])
-    nll = pointer_nll(answer, _double(7.0, 7.0, 9.0)[None])
-    assert nll[0].exp().tolist() == pytest.approx([1 / 0.2, 1 / 0.8, 1 / 0.1])
+    nll = pointer_nll(answer, _double(7.0, 7.0, 7.0)[None])
+    assert nll[0].exp().tolist() == pytest.approx([1 / 0.2, 1 / 0.1, 1 / 0.8])
+
+
+def test_the_new_value_is_not_trained_by_its_share() -> None:
+    """It is trained on every target by the value loss; the mixture must not pull it away."""
+    answer = _answer(1, pointer=[[0.5, 0.2, 0.3]], values=[5.0])
+    signed = answer.signed.clone().requires_grad_()
+    near = answer.near_log_scale.clone().requires_grad_()
+    loss = pointer_nll(replace(answer, signed=signed, near_log_scale=near), _double(6.0)[None])
+    gradients = torch.autograd.grad(loss.sum(), (signed, near), allow_unused=True)
+    assert gradients[0] is None
+    assert gradients[1] is not None
+    assert gradients[1].item() != 0
 
 
 def test_gradients_of_the_pointer_loss() -> None:
     """Through the softmax, an invisible number among them."""
-    answer = _answer(3, values=[5.0, 7.0, 5.0])
-    logits = torch.randn(1, 3, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    invisible = torch.tensor([[[0, 0, 0, 0], [0, 0, 0, 1], [0, 1, 0, 1]]], dtype=torch.bool)
+    answer = _answer(3, values=[5.0, 7.0, 5.0], dtype=torch.float64)
+    logits = torch.randn(1, 3, 7, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    unseen = torch.tensor([[[0, 0, 0], [0, 0, 1], [1, 0, 1]]], dtype=torch.bool)
+    invisible = torch.cat([torch.zeros(1, 3, 1, dtype=torch.bool), unseen, unseen], dim=-1)
     targets = _double(5.0, 5.0, 5.0)[None]
 
     def loss(scores: Tensor) -> Tensor:
@@ -222,5 +259,7 @@ def test_gradients_of_the_pointer_loss() -> None:
     assert torch.autograd.gradcheck(loss, (logits.requires_grad_(),))
     (gradient,) = torch.autograd.grad(loss(logits).sum(), logits)
     assert gradient.isfinite().all()
-    assert (gradient[0, 0] < 0).tolist() == [False, True, False, True]
-    assert (gradient[0, 2] < 0).tolist() == [True, False, False, False]
+    assert (gradient[0, 0, :4] < 0).tolist() == [False, True, False, True]
+    # No copy is visible: new or near the 7 together become more probable, a copy of the 7 less.
+    assert gradient[0, 2, 0] + gradient[0, 2, 5] < 0 < gradient[0, 2, 2]
+    assert gradient[0, 2, 1] == 0

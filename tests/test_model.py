@@ -1,6 +1,8 @@
 """The whole model: `<NUM>`'s row, the start from the base model, exports, errors, predictions."""
 
+import itertools
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -19,8 +21,11 @@ from transformers import (
 
 from numlm.batch import IGNORE, Batch, Record, collate
 from numlm.checkpoint import ModelNotFoundError
-from numlm.heads import OneVsRestHead, SoftmaxHead, TokenHead
+from numlm.clock import encode
+from numlm.heads import Latent, OneVsRestHead, SoftmaxHead, TokenHead
 from numlm.model import NumberLM
+from numlm.number_head import NumberAnswer
+from numlm.reading import WINDOW, TextNumbers
 
 EMBEDDED = Path(__file__).resolve().parents[1] / "assets" / "tiny-qwen2"
 NO_NUMBERS = ["The door was open all day.", "今天大家很安静。", "On 2025-06-08 at 12:30, <NUM>."]
@@ -215,6 +220,184 @@ def test_the_gate_weighs_numbers_by_their_probability(embedded: NumberLM) -> Non
     gate = 0.25 + 0.75 * probability[positions[0]].mean()
     # Both numbers have about the same probability, so that the mean gate must fit to a few percent.
     assert (gated.gated.sum / full.gated.sum).item() == pytest.approx(gate.item(), rel=0.1)
+
+
+SEVERAL = (
+    "We read 86 degrees for the green room, 5, 12.5 and then -3 near the old door by the garden. "
+    "In the evening of that long day somebody wrote 7.25 and again 86 there."
+)
+OUTPUTS = ("magnitude", "signed", "log_scale", "hands", "hand_scales", "near_log_scale", "pointer")
+
+
+@pytest.fixture(scope="module")
+def trained() -> NumberLM:
+    """As if the number head had learnt something: what follows a number matters."""
+    torch.manual_seed(0)
+    model = NumberLM.from_pretrained(EMBEDDED).eval()
+    with torch.no_grad():
+        for parameter in model.number_head.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return model
+
+
+@torch.no_grad()
+def text_numbers(
+    model: NumberLM, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Latent, TextNumbers]:
+    """The latent causes of a batch, and what the number head is given at its slots."""
+    seen: list[TextNumbers] = []
+    forward = model.number_head.forward
+
+    def listen(latent: Latent, numbers: TextNumbers) -> NumberAnswer:
+        seen.append(numbers)
+        return forward(latent, numbers)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(model.number_head, "forward", listen)
+        latent = model(batch)
+        model.number_answer(latent, batch, model.slots(batch)[0])
+    return latent, seen[0]
+
+
+def test_a_window_ends_at_the_next_number_the_end_of_the_text_and_padding(
+    trained: NumberLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [SEVERAL, "It was 4, at 12 doors", "No number here", "7 and 8 9", "总之，电压是-3e-5"]
+    batch = batch_of(trained, texts)
+    latent, numbers = text_numbers(trained, batch, monkeypatch)
+    num_id, lengths = trained.tokenizer.num_token_id, set()
+    for row, text in enumerate(texts):
+        ids = trained.tokenizer.encode(text).input_ids
+        places = [i for i, token in enumerate(ids) if token == num_id]
+        for k, (place, end) in enumerate(itertools.pairwise([*places, len(ids)])):
+            length = min(end - place - 1, WINDOW)
+            lengths.add(length)
+            assert numbers.follows[row, k].tolist() == [w < length for w in range(WINDOW)]
+            found = numbers.following[row, k, :length]
+            assert torch.equal(found, latent.loc[row, place + 1 : place + 1 + length])
+            assert torch.equal(numbers.states[row, k], latent.loc[row, place])
+    assert WINDOW == 8
+    assert {0, 1, 2, WINDOW} <= lengths, "the texts must have windows of all kinds"
+
+
+def with_tokens(
+    model: NumberLM, batch: Batch, start: int, ids: list[int], values: list[float]
+) -> Batch:
+    """One text with other tokens from a position on, `<NUM>` among them with their values."""
+    input_ids, features = batch.input_ids.clone(), batch.number_features.clone()
+    number_values = batch.number_values.clone()
+    input_ids[0, start:], number_values[0, start:] = torch.tensor(ids), torch.tensor(values)
+    is_number = input_ids[0] == model.tokenizer.num_token_id
+    features[0, start:] = 0
+    places = is_number.nonzero()[:, 0]
+    features[0, places] = encode(number_values[0, places])
+    return batch._replace(
+        input_ids=input_ids,
+        number_features=features,
+        number_bits=number_values.view(torch.int64),
+        labels=input_ids,
+    )
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_an_answer_does_not_see_its_number_or_what_stands_after_it(
+    trained: NumberLM, seed: int
+) -> None:
+    """The number asked for has another value, and after it stand other words and numbers."""
+    generator = torch.Generator().manual_seed(seed)
+    num_id, batch = trained.tokenizer.num_token_id, batch_of(trained, [SEVERAL])
+    slots = trained.slots(batch)[0][0].tolist()
+    assert len(slots) == 6
+    for slot in slots:
+        left = batch.input_ids.shape[1] - slot - 2
+        random = torch.randint(100, 1000, (left,), generator=generator)
+        random[torch.rand(left, generator=generator) < 0.3] = num_id
+        ids = [num_id, *random.tolist()]
+        values = [1234.5 * (i + 1) if token == num_id else 0.0 for i, token in enumerate(ids)]
+        other = with_tokens(trained, batch, slot + 1, ids, values)
+        at = torch.tensor([[slot]])
+        with torch.no_grad():
+            mine, theirs = (trained.number_answer(trained(b), b, at) for b in (batch, other))
+        known = int((batch.input_ids[0, : slot + 1] == num_id).sum())
+        for name in OUTPUTS[:-1]:
+            one, two = getattr(mine, name), getattr(theirs, name)
+            torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5, msg=f"{slot} {name}")
+        share, other_share = mine.pointer[0, 0].exp(), theirs.pointer[0, 0].exp()
+        assert torch.equal(mine.values[0, :known], theirs.values[0, :known])
+        for first in (1, 1 + mine.values.shape[1]):  # copies, neighbourhoods
+            second = first if first == 1 else 1 + theirs.values.shape[1]
+            torch.testing.assert_close(
+                share[first : first + known], other_share[second : second + known],
+                rtol=1e-4, atol=1e-6,
+            )  # fmt: skip
+        torch.testing.assert_close(share[0], other_share[0], rtol=1e-4, atol=1e-6)
+
+
+def test_an_answer_sees_every_number_and_word_before_it(trained: NumberLM) -> None:
+    """The counterpart of the test above: what is compared there does change."""
+    num_id, batch = trained.tokenizer.num_token_id, batch_of(trained, [SEVERAL])
+    slot = trained.slots(batch)[0][0, -1].item()
+    ids, values = batch.input_ids[0].tolist(), batch.number_values[0].tolist()
+    places = [i for i, token in enumerate(ids) if token == num_id]
+    at = torch.tensor([[slot]])
+    with torch.no_grad():
+        mine = trained.number_answer(trained(batch), batch, at)
+        for place in (places[0], places[0] + 1, places[3] + 2, slot):
+            changed_ids, changed_values = list(ids), list(values)
+            if place in places:
+                changed_values[place] = 1e4
+            else:
+                changed_ids[place] = 500
+            other = with_tokens(trained, batch, 0, changed_ids, changed_values)
+            theirs = trained.number_answer(trained(other), other, at)
+            for name in OUTPUTS:
+                one, two = getattr(mine, name), getattr(theirs, name)
+                assert not torch.allclose(one, two, rtol=1e-4, atol=1e-5), (place, name)
+
+
+def test_the_answer_after_a_text_does_not_depend_on_padding(trained: NumberLM) -> None:
+    """The window of the last number ends where padding begins."""
+    text = "We read 86 degrees for the green room and 5 for it"
+    alone, padded = batch_of(trained, [text]), batch_of(trained, [text, SEVERAL])
+    last = alone.input_ids.shape[1] - 1
+    assert padded.input_ids.shape[1] > last + WINDOW
+    with torch.no_grad():
+        mine = trained.number_answer(trained(alone), alone, torch.tensor([[last]])).mixture()
+        theirs = trained.number_answer(
+            trained(padded), padded, torch.tensor([[last], [0]])
+        ).mixture()
+    torch.testing.assert_close(theirs.weights[:1, :2], mine.weights, rtol=1e-4, atol=1e-7)
+    assert theirs.weights[0, 2:].tolist() == [0] * 4
+    torch.testing.assert_close(theirs.loc[:1], mine.loc, rtol=1e-3, atol=0)
+    torch.testing.assert_close(theirs.scale[:1], mine.scale, rtol=1e-3, atol=0)
+
+
+def test_an_export_keeps_the_calibration(tmp_path: Path) -> None:
+    model = NumberLM.from_pretrained(EMBEDDED)
+    model.calibration.fit(torch.linspace(0.3, 1.0, 250, dtype=torch.float64))
+    model.save_pretrained(tmp_path)
+    again = NumberLM.from_pretrained(tmp_path)
+    assert again.calibration.fitted
+    assert torch.equal(again.calibration.levels, model.calibration.levels)
+    assert again.calibration.levels.dtype == torch.float64
+    source = torch.tensor([-1, 0, 3, -1])
+    new = again.calibration.model_level(0.8)
+    assert new == pytest.approx(0.3 + 0.7 * 200 / 249)  # the 201st of 250
+    assert again.interval_level(source, 0.8).tolist() == pytest.approx([new, 0.8, 0.8, new])
+
+
+def test_calibration_widens_the_interval_of_a_new_value(trained: NumberLM) -> None:
+    prompt = "The door is at"  # with no number to copy
+    before = trained.predict([prompt])[0]
+    state = {name: t.clone() for name, t in trained.calibration.state_dict().items()}
+    trained.calibration.fit(torch.full((99,), 0.9))
+    after = trained.predict([prompt])[0]
+    trained.calibration.load_state_dict(state)
+    assert before.source is None
+    assert (after.value, after.text) == (before.value, before.text)
+    # a Cauchy's interval of level b is 2 s tan(pi b / 2) wide
+    ratio = math.tan(math.pi * 0.45) / math.tan(math.pi * 0.4)
+    assert (after.high - after.low) / (before.high - before.low) == pytest.approx(ratio, rel=1e-6)
 
 
 def test_predictions_have_a_text_an_interval_and_a_source(embedded: NumberLM) -> None:

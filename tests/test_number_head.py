@@ -1,6 +1,7 @@
 """The number head and what it reads with: the start as a copy, what is visible, the mixture."""
 
 import math
+from dataclasses import fields, replace
 
 import pytest
 import torch
@@ -10,10 +11,11 @@ from torch.nn import functional
 from numlm import clock
 from numlm.heads import Latent
 from numlm.number_head import NumberAnswer, NumberHead
-from numlm.reading import Pointer, ReadingHeads, TextNumbers
+from numlm.reading import WINDOW, NumberKeys, Pointer, ReadingHeads, TextNumbers
 
 HIDDEN = 8
 VALUES = [42.5, -0.00125, 1e6, -7.0, 3.14159, 9.99, -123456.0]
+OUTPUTS = [field.name for field in fields(NumberAnswer) if field.name != "values"]
 
 
 def _randn(*shape: int, seed: int = 0) -> Tensor:
@@ -21,29 +23,44 @@ def _randn(*shape: int, seed: int = 0) -> Tensor:
 
 
 def _numbers(values: list[list[float]], visible: Tensor | None = None) -> TextNumbers:
-    """Numbers of texts, all of them visible from one asking position unless said otherwise."""
+    """Numbers of texts with 0, 1, 2, ... tokens after them.
+
+    All of them are visible from one asking position unless said otherwise.
+    """
     table = torch.tensor(values, dtype=torch.float64)
     if visible is None:
         visible = torch.ones(len(values), 1, table.shape[1], dtype=torch.bool)
-    states = _randn(*table.shape, HIDDEN, seed=1)
-    return TextNumbers(states, clock.encode(table), table, visible)
+    after = torch.arange(table.numel()).view(table.shape)[..., None] % (WINDOW + 1)
+    return TextNumbers(
+        states=_randn(*table.shape, HIDDEN, seed=1),
+        following=_randn(*table.shape, WINDOW, HIDDEN, seed=4),
+        follows=torch.arange(WINDOW) < after,
+        features=clock.encode(table),
+        values=table,
+        visible=visible,
+    )
 
 
 def _latent(texts: int = 1, asking: int = 1, seed: int = 2) -> Latent:
     return Latent(_randn(texts, asking, HIDDEN, seed=seed), torch.full((texts, asking, 1), 0.02))
 
 
+def _small_head() -> NumberHead:
+    torch.manual_seed(0)
+    return NumberHead(
+        HIDDEN, reading_heads=3, free_heads=1, reading_size=4, pointer_size=5, mlp_size=16
+    )
+
+
 @pytest.fixture
 def head() -> NumberHead:
-    torch.manual_seed(0)
-    return NumberHead(HIDDEN, reading_heads=3, reading_size=4, pointer_size=5, mlp_size=16)
+    return _small_head()
 
 
 @pytest.fixture
 def trained() -> NumberHead:
     """As if it had learnt something: no weight is at its start."""
-    torch.manual_seed(0)
-    head = NumberHead(HIDDEN, reading_heads=3, reading_size=4, pointer_size=5, mlp_size=16)
+    head = _small_head()
     with torch.no_grad():
         for parameter in head.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
@@ -58,24 +75,21 @@ def _only_reading(head: NumberHead) -> NumberHead:
 
 
 @torch.no_grad()
-def _attention(layer: ReadingHeads | Pointer, asking: Tensor, numbers: TextNumbers) -> Tensor:
-    """Probabilities (B, A, R, 1 + K), one by one in float64."""
+def _scores(
+    layer: ReadingHeads | Pointer, asking: Tensor, keys: Tensor, visible: Tensor
+) -> Tensor:
+    """exp of the scores (B, A, R, K), one by one in float64; 0 where a number is not visible."""
     texts, positions, _ = asking.shape
     size = layer.query.out_features // layer.heads
-    result = torch.zeros(
-        texts, positions, layer.heads, 1 + numbers.values.shape[1], dtype=torch.float64
-    )
+    result = torch.zeros(texts, positions, layer.heads, keys.shape[1], dtype=torch.float64)
     for b in range(texts):
         for a in range(positions):
             queries = layer.query(asking[b, a]).double().view(layer.heads, size)
-            alternatives = layer.alternative(asking[b, a]).double()
-            for r in range(layer.heads):
-                weights = [math.exp(alternatives[r])]
-                for k in range(numbers.values.shape[1]):
-                    key = layer.key(numbers.states[b, k]).double().view(layer.heads, size)[r]
-                    score = (queries[r] @ key).item() / math.sqrt(size)
-                    weights.append(math.exp(score) if numbers.visible[b, a, k] else 0.0)
-                result[b, a, r] = torch.tensor(weights, dtype=torch.float64) / sum(weights)
+            for k in range(keys.shape[1]):
+                key = layer.key(keys[b, k]).double().view(layer.heads, size)
+                for r in range(layer.heads):
+                    score = (queries[r] @ key[r]).item() / math.sqrt(size)
+                    result[b, a, r, k] = math.exp(score) * visible[b, a, k].item()
     return result
 
 
@@ -85,22 +99,61 @@ _VISIBLE = torch.tensor(
 _THREE = [[42.5, -1.0, 1e-3], [0.0, 7.0, 7.0]]
 
 
-def test_pointer_is_attention_with_an_alternative() -> None:
+@torch.no_grad()
+def test_a_key_is_the_state_beside_an_average_of_what_follows() -> None:
+    torch.manual_seed(0)
+    keys, numbers = NumberKeys(HIDDEN), _numbers(_THREE)
+    result = keys(numbers)
+    assert result.shape == (2, 3, 2 * HIDDEN)
+    assert torch.equal(result[..., :HIDDEN], numbers.states)
+    for b in range(2):
+        for k in range(3):
+            weights, summary = [1.0], torch.zeros(HIDDEN, dtype=torch.float64)
+            for state in numbers.following[b, k][numbers.follows[b, k]]:
+                weights.append(math.exp(keys.score(state).item()))
+                summary += weights[-1] * state.double()
+            torch.testing.assert_close(
+                result[b, k, HIDDEN:].double(), summary / sum(weights), rtol=1e-5, atol=1e-6
+            )
+    assert not result[0, 0, HIDDEN:].any(), "where nothing follows there is nothing to sum up"
+
+
+def test_what_follows_a_number_changes_its_key_and_what_does_not_follow_does_not() -> None:
+    torch.manual_seed(0)
+    keys, numbers = NumberKeys(HIDDEN), _numbers(_THREE)
+    before = keys(numbers)
+    for place in numbers.follows.nonzero().tolist() + (~numbers.follows).nonzero().tolist():
+        b, k, w = place
+        following = numbers.following.clone()
+        following[b, k, w] += 1.0
+        changed = (keys(numbers._replace(following=following)) != before).any(-1)
+        expected = torch.zeros(2, 3, dtype=torch.bool)
+        expected[b, k] = numbers.follows[b, k, w]
+        assert torch.equal(changed, expected), place
+
+
+def test_pointer_is_attention_to_copies_and_neighbourhoods_with_an_alternative() -> None:
     torch.manual_seed(0)
     pointer, asking = Pointer(HIDDEN, size=5), _randn(2, 2, HIDDEN)
-    numbers = _numbers(_THREE, _VISIBLE)
-    log_prob = pointer(asking, numbers)
-    assert log_prob.shape == (2, 2, 4)
-    expected = _attention(pointer, asking, numbers)[:, :, 0]
+    keys, numbers = _randn(2, 3, 2 * HIDDEN, seed=5), _numbers(_THREE, _VISIBLE)
+    log_prob = pointer(asking, keys, numbers)
+    assert log_prob.shape == (2, 2, 1 + 2 * 3)
+    new = pointer.alternative(asking).double().exp().detach()
+    scores = _scores(pointer, asking, keys, _VISIBLE)
+    expected = torch.cat([new, scores[:, :, 0], scores[:, :, 1]], dim=-1)
+    expected /= expected.sum(-1, keepdim=True)
     torch.testing.assert_close(log_prob.double().exp(), expected, rtol=1e-5, atol=0)
 
 
 def test_reading_heads_read_the_features_untouched() -> None:
     torch.manual_seed(0)
     reading, asking = ReadingHeads(HIDDEN, heads=3, size=4), _randn(2, 2, HIDDEN)
-    numbers = _numbers(_THREE, _VISIBLE)
-    read = reading(asking, numbers)
-    weights = _attention(reading, asking, numbers)[..., 1:]
+    keys, numbers = _randn(2, 3, 2 * HIDDEN, seed=5), _numbers(_THREE, _VISIBLE)
+    read = reading(asking, keys, numbers)
+    assert read.shape == (2, 2, 3, clock.FEATURES)
+    nothing = reading.alternative(asking).double().exp().detach()
+    scores = _scores(reading, asking, keys, _VISIBLE)
+    weights = scores / (nothing + scores.sum(-1))[..., None]
     expected = torch.einsum("bark,bkf->barf", weights, numbers.features.double())
     torch.testing.assert_close(read.double(), expected, rtol=1e-5, atol=1e-6)
     assert (read[1, 0] == 0).all(), "where no number is visible nothing is read"
@@ -135,13 +188,47 @@ def test_zero_is_read_as_a_location_of_zero(head: NumberHead) -> None:
     assert answer.hands.isfinite().all()
 
 
+def test_a_head_has_by_default_six_reading_heads_two_of_which_are_free() -> None:
+    settings = NumberHead(HIDDEN).settings
+    assert (settings["reading_heads"], settings["free_heads"]) == (6, 2)
+
+
+@pytest.mark.parametrize(("heads", "free"), [(1, 0), (3, 2), (6, 2)])
+def test_the_value_starts_from_the_heads_that_are_not_free(heads: int, free: int) -> None:
+    """Free heads that look at another number change neither value nor hands."""
+    torch.manual_seed(0)
+    head = _only_reading(NumberHead(HIDDEN, reading_heads=heads, free_heads=free))
+    numbers, asking = _numbers([[42.5, -1e6]]), _latent()
+    with torch.no_grad():
+        # every restating head looks at the first number, every free head at the second
+        size = head.reading.query.out_features // heads
+        keys = functional.rms_norm(numbers.states, (HIDDEN,))[0]
+        difference = torch.cat([keys[0] - keys[1], torch.zeros(HIDDEN)])
+        head.reading.query.weight.zero_()
+        head.reading.query.bias.fill_(0.0)
+        head.reading.key.weight.zero_()
+        head.reading.key.weight[::size] = difference
+        sign = torch.tensor([1.0] * (heads - free) + [-1.0] * free)
+        head.reading.query.bias[::size] = 1e3 * sign
+    answer = head(asking, numbers)
+    assert answer.mixture(copies=False).loc.item() == pytest.approx(42.5, rel=1e-5)
+    if free:
+        assert answer.near_log_scale.item() == pytest.approx(math.log(1e6), rel=1e-4)
+
+
+@pytest.mark.parametrize(("heads", "free"), [(3, 3), (2, 5), (4, -1)])
+def test_at_least_one_head_restates(heads: int, free: int) -> None:
+    with pytest.raises(ValueError, match=f"free_heads is {free}, but must be less than reading_"):
+        NumberHead(HIDDEN, reading_heads=heads, free_heads=free)
+
+
 def test_invisible_numbers_have_no_weight(trained: NumberHead) -> None:
     numbers = _numbers(_THREE, _VISIBLE)
     answer = trained(_latent(2, 2), numbers)
     share = answer.pointer.exp()
-    assert torch.equal(share[..., 1:] > 0, _VISIBLE)
+    assert torch.equal(share[..., 1:] > 0, _VISIBLE.repeat(1, 1, 2))
     torch.testing.assert_close(share.sum(-1), torch.ones(2, 2))
-    assert share[1, 0].tolist() == [1, 0, 0, 0], "with no number in sight it is new"
+    assert share[1, 0].tolist() == [1, 0, 0, 0, 0, 0, 0], "with no number in sight it is new"
     mixture = answer.mixture()
     assert torch.equal(mixture.weights.view(2, 2, 3) > 0, _VISIBLE)
     assert mixture.new.view(2, 2)[1, 0] == 1
@@ -151,23 +238,39 @@ def test_an_answer_does_not_depend_on_invisible_numbers(trained: NumberHead) -> 
     latent, numbers = _latent(2, 2), _numbers(_THREE, _VISIBLE)
     answer = trained(latent, numbers)
     changed = _numbers([[42.5, 1e9, -77.0], [-1e-9, 7.0, 7.0]], _VISIBLE)
-    changed = changed._replace(states=numbers.states.clone())
-    changed.states[0, 1:] += 3.0
-    changed.states[1, 0] -= 5.0
+    changed = changed._replace(states=numbers.states.clone(), following=numbers.following.clone())
+    for states in (changed.states, changed.following):
+        states[0, 1:] += 3.0
+        states[1, 0] -= 5.0
     other = trained(latent, changed)
     for (b, a), same in {(0, 1): True, (1, 0): True, (1, 1): True, (0, 0): False}.items():
-        for name in ("magnitude", "signed", "log_scale", "hands", "hand_scales", "pointer"):
+        for name in OUTPUTS:
             mine, theirs = getattr(answer, name)[b, a], getattr(other, name)[b, a]
             assert torch.equal(mine, theirs) == same, (b, a, name)
+
+
+def test_an_answer_depends_on_what_follows_a_number(trained: NumberHead) -> None:
+    """And not on what stands after the next number."""
+    latent, numbers = _latent(), _numbers([[42.5, -1.0, 1e-3]])
+    answer = trained(latent, numbers)
+    for mask, same in ((numbers.follows, False), (~numbers.follows, True)):
+        other = trained(
+            latent,
+            numbers._replace(following=numbers.following + mask[..., None] * _randn(HIDDEN)),
+        )
+        for name in OUTPUTS:
+            assert torch.equal(getattr(answer, name), getattr(other, name)) == same, name
 
 
 def test_padding_by_an_invisible_number_changes_nothing(trained: NumberHead) -> None:
     numbers = _numbers([[42.5, -1.0]])
     padded = TextNumbers(
-        functional.pad(numbers.states, (0, 0, 0, 2)),
-        functional.pad(numbers.features, (0, 0, 0, 2)),
-        functional.pad(numbers.values, (0, 2)),
-        functional.pad(numbers.visible, (0, 2)),
+        states=functional.pad(numbers.states, (0, 0, 0, 2)),
+        following=functional.pad(numbers.following, (0, 0, 0, 0, 0, 2)),
+        follows=functional.pad(numbers.follows, (0, 0, 0, 2)),
+        features=functional.pad(numbers.features, (0, 0, 0, 2)),
+        values=functional.pad(numbers.values, (0, 2)),
+        visible=functional.pad(numbers.visible, (0, 2)),
     )
     mixture, other = (trained(_latent(), n).mixture() for n in (numbers, padded))
     assert other.weights.shape == (1, 4)
@@ -180,9 +283,8 @@ def test_padding_by_an_invisible_number_changes_nothing(trained: NumberHead) -> 
 def test_the_order_of_the_numbers_does_not_matter(trained: NumberHead) -> None:
     numbers, order = _numbers([[42.5, -1.0, 1e-3]]), [2, 0, 1]
     shuffled = TextNumbers(
-        numbers.states[:, order], numbers.features[:, order], numbers.values[:, order],
-        numbers.visible[..., order],
-    )  # fmt: skip
+        *(table[:, order] for table in numbers[:-1]), numbers.visible[..., order]
+    )
     mixture, other = (trained(_latent(), n).mixture() for n in (numbers, shuffled))
     torch.testing.assert_close(other.weights, mixture.weights[:, order])
     torch.testing.assert_close(other.loc, mixture.loc, rtol=1e-4, atol=0)
@@ -198,6 +300,7 @@ def test_outputs_are_in_their_ranges(trained: NumberHead) -> None:
     assert answer.hand_scales.min().item() == pytest.approx(math.exp(-7))
     assert answer.hand_scales.max().item() == pytest.approx(math.exp(2))
     assert answer.log_scale.abs().max().item() == pytest.approx(math.log(1e4))
+    assert answer.near_log_scale.abs().max().item() == pytest.approx(13 * math.log(10))
     mixture = answer.mixture()
     assert mixture.loc.isfinite().all()
     assert (mixture.scale > 0).all()
@@ -208,29 +311,32 @@ def test_the_head_computes_in_float32_under_autocast(trained: NumberHead) -> Non
     expected = trained(latent, numbers)
     with torch.autocast("cpu", torch.bfloat16):
         answer = trained(latent, numbers)
-    for name in ("magnitude", "signed", "log_scale", "hands", "hand_scales", "pointer"):
+    for name in OUTPUTS:
         assert torch.equal(getattr(answer, name), getattr(expected, name)), name
 
 
-def test_mixture_rows_are_the_asking_positions_in_order() -> None:
-    """Hands that know nothing leave the floating-point Cauchy as it is."""
-    magnitude = torch.tensor([[0.0, 1.0, 2.0], [-1.0, -2.0, 3.0]])
-    signed = torch.tensor([[1.5, -2.0, 0.0], [4.0, 5.0, -6.0]])
-    weights = torch.tensor([[[0.2, 0.5, 0.3]] * 3, [[0.6, 0.0, 0.4]] * 3])
-    answer = NumberAnswer(
-        magnitude=magnitude,
-        signed=signed,
+def _answer(weights: Tensor, near: float = -1.0) -> NumberAnswer:
+    """Two texts with two numbers each; hands that know nothing leave the Cauchy as it is."""
+    return NumberAnswer(
+        magnitude=torch.tensor([[0.0, 1.0, 2.0], [-1.0, -2.0, 3.0]]),
+        signed=torch.tensor([[1.5, -2.0, 0.0], [4.0, 5.0, -6.0]]),
         log_scale=torch.full((2, 3), math.log(3.0)),
         hands=functional.normalize(torch.ones(2, 3, clock.HANDS, 2), dim=-1),
         hand_scales=torch.full((2, 3, clock.HANDS), 1e4),
+        near_log_scale=near + torch.arange(6.0).view(2, 3),
         pointer=weights.log(),
         values=torch.tensor([[10.0, 20.0], [30.0, 40.0]], dtype=torch.float64),
     )
-    mixture = answer.mixture()
-    loc = [1.5, -20.0, 0.0, 0.4, 0.05, -6000.0]
-    scale = [3.0, 30.0, 300.0, 0.3, 0.03, 3000.0]
-    assert mixture.loc.tolist() == pytest.approx(loc, rel=1e-6)
-    assert mixture.scale.tolist() == pytest.approx(scale, rel=1e-6)
+
+
+LOCS, SCALES = [1.5, -20.0, 0.0, 0.4, 0.05, -6000.0], [3.0, 30.0, 300.0, 0.3, 0.03, 3000.0]
+
+
+def test_mixture_rows_are_the_asking_positions_in_order() -> None:
+    weights = torch.tensor([[[0.2, 0.5, 0.3, 0.0, 0.0]] * 3, [[0.6, 0.0, 0.4, 0.0, 0.0]] * 3])
+    mixture = _answer(weights).mixture()
+    assert mixture.loc.tolist() == pytest.approx(LOCS, rel=1e-6)
+    assert mixture.scale.tolist() == pytest.approx(SCALES, rel=1e-6)
     assert mixture.atoms.tolist() == [[10, 20]] * 3 + [[30, 40]] * 3
     expected = torch.tensor([[0.5, 0.3]] * 3 + [[0.0, 0.4]] * 3, dtype=torch.float64)
     torch.testing.assert_close(mixture.weights, expected, rtol=1e-6, atol=0)
@@ -238,12 +344,34 @@ def test_mixture_rows_are_the_asking_positions_in_order() -> None:
     assert mixture.loc.dtype == mixture.scale.dtype == mixture.weights.dtype == torch.float64
 
 
+def test_what_is_no_copy_is_near_a_number_where_that_is_more_probable_than_new() -> None:
+    weights = torch.tensor(
+        [
+            [[0.2, 0.3, 0.0, 0.1, 0.4], [0.4, 0.0, 0.0, 0.3, 0.3], [0.1, 0.6, 0.1, 0.15, 0.05]],
+            [[0.0, 0.0, 0.0, 0.0, 1.0], [1.0, 0.0, 0.0, 0.0, 0.0], [0.2, 0.2, 0.2, 0.4, 0.0]],
+        ]
+    )
+    answer = _answer(weights)
+    mixture = answer.mixture()
+    loc = [20.0, LOCS[1], 10.0, 40.0, LOCS[4], 30.0]
+    assert mixture.loc.tolist() == pytest.approx(loc, rel=1e-6)
+    near = [math.exp(-1 + i) for i in range(6)]
+    scale = [near[0], SCALES[1], near[2], near[3], SCALES[4], near[5]]
+    assert mixture.scale.tolist() == pytest.approx(scale, rel=1e-6)
+    expected = weights[..., 1:3].double().flatten(0, 1)
+    torch.testing.assert_close(mixture.weights, expected, rtol=1e-6, atol=1e-12)
+    assert mixture.new.tolist() == pytest.approx([0.7, 1, 0.3, 1, 1, 0.6], rel=1e-6)
+    without = answer.mixture(copies=False)
+    assert without.loc.tolist() == pytest.approx(LOCS, rel=1e-6)
+    assert without.scale.tolist() == pytest.approx(SCALES, rel=1e-6)
+    assert without.new.tolist() == [1] * 6
+
+
 def test_a_sure_pointer_copies_exactly(head: NumberHead) -> None:
     value = 12345.678901234567
-    with torch.no_grad():
-        head.pointer.alternative.weight.zero_()
-        head.pointer.alternative.bias.fill_(-30.0)
-    mixture = head(_latent(), _numbers([[value]])).mixture()
+    answer = head(_latent(), _numbers([[value, 3.0]]))
+    sure = torch.tensor([[[-30.0, 0.0, -30.0, -30.0, -30.0]]])
+    mixture = replace(answer, pointer=sure).mixture()
     for level in (0.1, 0.5, 0.9):
         x, source = mixture.quantile(level)
         assert x.item() == value
@@ -259,6 +387,7 @@ def test_gradients_reach_every_parameter(trained: NumberHead) -> None:
         + answer.log_scale.sum()
         + (answer.hands * _randn(2, 2, clock.HANDS, 2)).sum()
         + answer.hand_scales.sum()
+        + answer.near_log_scale.sum()
         + answer.pointer[torch.isfinite(answer.pointer)].square().sum()
     ).backward()
     for name, parameter in trained.named_parameters():
