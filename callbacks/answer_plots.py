@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from callbacks.findings import uncertain_sets
 from callbacks.plots import BLUE, ORANGE, plain
 from callbacks.run_files import Answer, Curve, RunFiles
 from callbacks.words import Language, set_label, words
@@ -15,7 +17,7 @@ from callbacks.words import Language, set_label, words
 _SPAN = 1000.0  # from this ratio of sizes on, an axis is logarithmic
 _INTERVALS = 40  # how many intervals a panel shows at most
 _LOSSES = ("token", "value", "pointer")
-_SMOOTHING = 0.8  # weight of the past in the moving average of a training loss
+_SMOOTHING = 0.6  # weight of the past in the moving average of a training loss
 
 
 def predicted_vs_true(run: RunFiles, title: str, language: Language) -> Figure:
@@ -95,9 +97,7 @@ def reliability(run: RunFiles, title: str, language: Language) -> Figure:
     of the answers are exact are shown, or all where there is none.
     """
     word = words(language)
-    with_slots = run.sets_with_slots
-    uncertain = [name for name in with_slots if run.finetuned[name]["exact_match"] < 0.5]
-    names = uncertain or with_slots
+    names = uncertain_sets(run)
     figure, panels = _panels(len(names), word(title), size=5.0 if len(names) == 1 else 3.6)
     nominal = np.linspace(0.01, 0.99, 99)
     for name, axes in zip(names, panels, strict=True):
@@ -107,13 +107,23 @@ def reliability(run: RunFiles, title: str, language: Language) -> Figure:
         axes.plot([0, 1], [0, 1], color="#667085", lw=1, ls="--", label=word("legend.perfect"))
         for levels, key, colour, marker in (
             ([row.level for row in answers], "legend.own", ORANGE, "^"),
-            ([row.calibrated_level for row in answers], "legend.calibrated", BLUE, "o"),
+            (
+                [row.calibrated_level for row in answers if run.run["calibration"]],
+                "legend.calibrated",
+                BLUE,
+                "o",
+            ),
         ):
             known = np.array([level for level in levels if level is not None])
             if len(known):
                 actual = [(known < level).mean() for level in nominal]
                 axes.plot(
-                    nominal, actual, color=colour, marker=marker, markevery=(9, 10), label=word(key)
+                    nominal,
+                    actual,
+                    color=colour,
+                    marker=marker,
+                    markevery=(9, 10),
+                    label=word(key),
                 )
         axes.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
         axes.set_title(plain(set_label(name, language)))
@@ -137,17 +147,12 @@ def training_curves(run: RunFiles, title: str, language: Language) -> Figure | N
         steps = [step for step, _ in curve]
         axes.plot(steps, [value for _, value in curve], color=BLUE, alpha=0.2, lw=0.8)
         axes.plot(steps, list(_smooth(curve)), color=BLUE, lw=1.6, label=word("legend.train"))
-        validation = run.curves.get(f"val/{name}", [])
-        axes.plot(
-            [step for step, _ in validation],
-            [value for _, value in validation],
-            "D",
-            color=ORANGE,
-            label=word("legend.validation"),
-        )
+        if validation := run.curves.get(f"val/{name}"):
+            x, y = zip(*validation, strict=True)
+            axes.plot(x, y, "D", color=ORANGE, label=word("legend.validation"))
         axes.set_title(word(f"panel.{name}"))
         axes.set_xlabel(word(f"{title}.x"))
-        axes.set_ylabel(word(f"panel.{name}"))
+        axes.set_ylabel(word(f"{title}.y"))
         axes.grid(axis="y")
     _shared_legend(figure, panels)
     return figure
@@ -174,7 +179,7 @@ def _panels(count: int, title: str, size: float, columns: int = 3) -> tuple[Figu
 
 def _shared_legend(figure: Figure, panels: Sequence[Axes]) -> None:
     """One legend for all panels, every entry once."""
-    entries = {}
+    entries: dict[str, Any] = {}
     for axes in panels:
         handles, labels = axes.get_legend_handles_labels()
         entries.update(zip(labels, handles, strict=True))

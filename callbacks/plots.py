@@ -4,7 +4,7 @@ Colours are Okabe and Ito's, which colour-blind readers can tell apart; hatches 
 same a second time. Chinese words are drawn with the font in `assets/fonts/`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -87,7 +87,7 @@ def share_comparison(run: RunFiles, metric: str, title: str, language: Language)
     """
     figure, axes = _bar_chart(title, language)
     names, series = metric_bars(run, metric)
-    _draw_bars(axes, names, series, language, bottom=0.0)
+    _draw_bars(axes, names, series, language, 0.0, label=_share_label)
     axes.set_ylim(0, _GREATEST)
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
     axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
@@ -106,7 +106,7 @@ def log_comparison(run: RunFiles, metric: str, title: str, language: Language) -
 
 def error_comparison(run: RunFiles, title: str, language: Language) -> Figure:
     """Error on every set, before, after, and of answers without understanding."""
-    figure, axes = _bar_chart(title, language, width=11.5)
+    figure, axes = _bar_chart(title, language, width=10.5)
     names, series = metric_bars(run, "rmse_all")
     for floor, colour, hatch in (
         ("best_constant", "#98A2B3", "xx"),
@@ -148,11 +148,16 @@ def _log_bars(axes: Axes, names: list[str], series: list[Bars], language: Langua
     bottom = low / 3 if low < 1 else low / 2
     axes.set_yscale("log")
     axes.set_ylim(bottom, max(sizes, default=1.0) * 6)
-    _draw_bars(axes, names, series, language, bottom)
+    _draw_bars(axes, names, series, language, bottom, label=_size_label)
 
 
 def _draw_bars(
-    axes: Axes, names: list[str], series: list[Bars], language: Language, bottom: float
+    axes: Axes,
+    names: list[str],
+    series: list[Bars],
+    language: Language,
+    bottom: float,
+    label: Callable[[float | None], str],
 ) -> None:
     width = 0.84 / len(series)
     for index, bars in enumerate(series):
@@ -167,8 +172,8 @@ def _draw_bars(
             hatch=bars.hatch,
             edgecolor="white",
         )
-        labels = [_bar_label(value) for value in bars.values]
-        axes.bar_label(drawn, labels, padding=2, fontsize=9 if len(series) < 3 else 7.5)
+        labels = [label(value) for value in bars.values]
+        axes.bar_label(drawn, labels, padding=2, fontsize=9 if len(series) < 3 else 8)
     axes.set_xticks(range(len(names)), [plain(set_label(name, language)) for name in names])
     axes.tick_params(axis="x", length=0)
 
@@ -189,7 +194,11 @@ def plain(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def _bar_label(value: float | None) -> str:
+def _share_label(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.3g} %"
+
+
+def _size_label(value: float | None) -> str:
     if value is None:
         return "-"
     if value and not 1e-3 <= abs(value) < 1e6:

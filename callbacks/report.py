@@ -1,7 +1,7 @@
-"""The report of a run as Markdown: goal, method, metrics, results, charts, conclusion.
+"""The report of a run in English and Chinese, as Markdown and as one page of HTML.
 
-The prose is in `templates/report.md`; what is computed from the figures, the conclusion among it,
-is here.
+The prose is in `templates/`; its tables are made in `tables.py` and `answer_tables.py`, what the
+figures amount to in `findings.py`, the page in `page.py`.
 """
 
 import getpass
@@ -10,33 +10,26 @@ import time
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
-from callbacks.charts import CHARTS
-from callbacks.results import Results, format_figure, load_results
-from callbacks.run_folder import RUN_FILE, read_json, run_folder
-from callbacks.targets import SETS, TARGETS, missed
+from callbacks import findings
+from callbacks.answer_tables import EXTREME, AnswerTables
+from callbacks.charts import chart_file
+from callbacks.markdown import cell, figure_text, metric_text, percent
+from callbacks.page import page
+from callbacks.run_files import RunFiles, read_run
+from callbacks.run_folder import run_folder
+from callbacks.tables import FigureTables
+from callbacks.targets import SETS, TARGETS
+from callbacks.words import LANGUAGES, Language, label, set_label, words
 
-_TEMPLATE = Path(__file__).parent / "templates" / "report.md"
-_METRICS = {
-    "accuracy": "share of slots where `<NUM>` is the most probable token (higher is better)",
-    "mean_rank": "mean rank of `<NUM>` among all tokens at the slots (1 is best)",
-    "mean_prob": "mean probability of `<NUM>` at the slots (higher is better)",
-    "rmse": "root mean square error over the slots where `<NUM>` was predicted, - where it never "
-    "was (lower is better)",
-    "rmse_all": "root mean square error over every slot (lower is better)",
-    "mae": "mean absolute error over every slot (lower is better)",
-    "exact_match": "share of slots whose printed number is the true one (higher is better)",
-    "exact_match_without_pointer": "the same when the head may not copy (higher is better)",
-    "precision": "of `<NUM>` over every position of the text (higher is better)",
-    "recall": "of `<NUM>` over every position of the text (higher is better)",
-    "f1": "harmonic mean of precision and recall (higher is better)",
-}
+TEMPLATES = Path(__file__).parent / "templates"
 
 
 class WriteReport(Callback):
-    """Writes `report.md` at the end of training; comes after the evaluation and the charts.
+    """Writes the report at the end of training; comes after the evaluation and the charts.
 
     Args:
         author: Name under the title; the git or system user where None.
@@ -49,96 +42,132 @@ class WriteReport(Callback):
         """Write from the files of the run."""
         folder = run_folder(trainer)
         if trainer.is_global_zero:
-            baseline, finetuned = load_results(folder)
-            record = read_json(folder / RUN_FILE)
-            text = report(baseline, finetuned, record, self.author or user_name())
-            (folder / "report.md").write_text(text, encoding="utf-8")
-            rank_zero_info(f"Report written to {folder / 'report.md'}")
+            write_report(folder, self.author)
+            rank_zero_info(f"Report written to {folder / 'report.html'}")
 
 
-def report(baseline: Results, finetuned: Results, run: dict[str, Any], author: str) -> str:
-    """The report's text.
+def write_report(folder: Path, author: str | None = None) -> None:
+    """Write `report.md`, `report.zh.md` and `report.html` from the files in a run folder.
 
     Args:
-        baseline: Results before fine-tuning.
-        finetuned: Results after.
-        run: Content of `run.json`.
-        author: Who ran it.
+        folder: The run, with its charts drawn.
+        author: Name under the title; the git or system user where None.
     """
-    seconds = (f"{name.replace('_', ' ')} {value:.0f} s" for name, value in run["seconds"].items())
-    facts = {
-        **run,
-        "model": Path(run["hyperparameters"]["qwen_model_path"]).name,
-        "author": author,
-        "date": time.strftime("%Y-%m-%d"),
-        "seconds": ", ".join(seconds),
-        "versions": ", ".join(f"{name} {number}" for name, number in run["versions"].items()),
-        "texts": next(iter(finetuned.values()))["texts"],
-        "metrics": "\n".join(f"- `{name}`: {meaning}" for name, meaning in _METRICS.items()),
-        "before_after": _before_after(baseline, finetuned),
-        "by_wording": _by_wording(finetuned),
-        "charts": "\n\n".join(f"![{chart.title}]({chart.name}.png)" for chart in CHARTS),
-        "conclusion": _conclusion(baseline, finetuned),
+    run = read_run(folder)
+    texts = {language: report(run, language, author or user_name()) for language in LANGUAGES}
+    for language, text in texts.items():
+        name = "report.md" if language == "en" else f"report.{language}.md"
+        (folder / name).write_text(text, encoding="utf-8")
+    cards = {language: findings.cards(run, language, percent) for language in LANGUAGES}
+    (folder / "report.html").write_text(page(texts, cards, folder), encoding="utf-8")
+
+
+def report(run: RunFiles, language: Language, author: str) -> str:
+    """The report as Markdown."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # Markdown: `cell` escapes what comes from data
+    )
+    environment.filters |= {"cell": cell, "figure": figure_text, "percent": percent}
+    template = environment.get_template(f"report.{language}.md.j2")
+    return template.render(_facts(run, language), author=author, date=time.strftime("%Y-%m-%d"))
+
+
+def _facts(run: RunFiles, language: Language) -> dict[str, Any]:
+    """What the templates speak of."""
+    record = run.run
+
+    def chart(name: str) -> str:
+        file = chart_file(name, language)
+        return f"![{cell(words(language)(name))}]({file})" if (run.folder / file).exists() else "-"
+
+    entries = run.finetuned.values()
+    return {
+        "run": record,
+        "model": cell(Path(record["hyperparameters"]["qwen_model_path"]).name),
+        "token_head": f"`{record['token_head']}`",
+        "seconds": _pairs(
+            {label("time", name, language): value for name, value in record["seconds"].items()}
+        ),
+        "versions": _pairs(record["versions"]),
+        "hyperparameters": _pairs(record["hyperparameters"]),
+        "tables": FigureTables(run, language),
+        "answers": AnswerTables(run, language),
+        "chart": chart,
+        "any_wrong": any(row["answer"] != row["truth"] for e in entries for row in e["worst"]),
+        "any_mistake": any(entry["mistakes"] for entry in entries),
+        "any_perplexity": any(entry["perplexity"] is not None for entry in entries),
+        **_aims(run, language),
+        **_conclusions(run, language),
     }
-    return _TEMPLATE.read_text(encoding="utf-8").format(**facts)
 
 
-def _table(columns: list[str], rows: dict[str, list[str]]) -> str:
-    lines = ["| metric | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
-    lines += [f"| {name} | " + " | ".join(cells) + " |" for name, cells in rows.items()]
-    return "\n".join(lines)
+def _pairs(entries: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in entries.items())
 
 
-def _before_after(baseline: Results, finetuned: Results) -> str:
-    def cell(name: str, metric: str) -> str:
-        before, after = baseline[name][metric], finetuned[name][metric]
-        text = f"{format_figure(before)} → **{format_figure(after)}**"
-        for target in TARGETS:
-            if target.metric == metric and name in SETS:
-                bound = target.bounds[SETS.index(name)]
-                if not target.met(after, bound):
-                    text += f" (missed: {target.symbol} {bound:g})"
-        return text
+def _aims(run: RunFiles, language: Language) -> dict[str, Any]:
+    """Targets and whether they were met."""
+    word = words(language)
+    aimed = [name for name in SETS if name in run.finetuned]
 
-    return _table(
-        list(finetuned),
-        {metric: [cell(name, metric) for name in finetuned] for metric in _METRICS},
-    )
+    def bound(metric: str, symbol: str, value: float) -> str:
+        return f"{symbol} {metric_text(metric, value)}"
 
-
-def _by_wording(results: Results) -> str:
-    columns = [(name, group) for name in results for group in ("seen", "unseen")]
-    return _table(
-        [f"{name}, {group}" for name, group in columns],
-        {
-            metric: [format_figure(results[name][group][metric]) for name, group in columns]
-            for metric in _METRICS
-        },
-    )
-
-
-def _conclusion(baseline: Results, finetuned: Results) -> str:
-    lines = []
-    for name, after in finetuned.items():
-        before = baseline[name]
-        lines.append(
-            f"- **{name}**: `<NUM>` is said at {_percent(after['accuracy'])} of the numbers "
-            f"(before: {_percent(before['accuracy'])}), its mean rank goes from "
-            f"{format_figure(before['mean_rank'])} to {format_figure(after['mean_rank'])}, and "
-            f"{_percent(after['exact_match'])} of the values are exactly right; root mean square "
-            f"error over all slots {format_figure(before['rmse_all'])} → "
-            f"{format_figure(after['rmse_all'])}."
-        )
-    phrases = missed(finetuned)
-    if phrases:
-        lines += ["", "**Targets missed:**", "", *(f"- {phrase}" for phrase in phrases)]
-    else:
-        lines += ["", "**Every target was met.**"]
-    return "\n".join(lines)
+    return {
+        "published": bool(aimed),
+        "target_sets": [set_label(name, language) for name in aimed],
+        "targets": [
+            (
+                word(f"metric.{target.metric}"),
+                [
+                    bound(target.metric, target.symbol, value)
+                    for name, value in zip(SETS, target.bounds, strict=True)
+                    if name in aimed
+                ],
+            )
+            for target in TARGETS
+        ]
+        if aimed
+        else [],
+        "missed": [
+            {
+                "metric": word(f"metric.{miss.metric}"),
+                "set": set_label(miss.name, language),
+                "figure": metric_text(miss.metric, miss.figure),
+                "bound": bound(miss.metric, miss.symbol, miss.bound),
+            }
+            for miss in findings.misses(run.finetuned)
+        ],
+    }
 
 
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.1f} %"
+def _conclusions(run: RunFiles, language: Language) -> dict[str, Any]:
+    """What the figures amount to."""
+    word, comma = words(language), "、" if language == "zh" else ", "
+    labels = {name: cell(set_label(name, language)) for name in run.finetuned}
+    uncertain = {name: run.finetuned[name] for name in findings.uncertain_sets(run)}
+    extreme = [EXTREME] if EXTREME in run.finetuned else run.sets_with_slots
+    ratios = {name: findings.rmse_over_best(run, name) for name in run.finetuned}
+    return {
+        "unbeaten": [
+            {"set": labels[name], "floors": comma.join(word(f"floor.{floor}") for floor in floors)}
+            for name, floors in findings.unbeaten_floors(run).items()
+        ],
+        "ratios": [(labels[name], ratio) for name, ratio in ratios.items() if ratio is not None],
+        "magnitude_sets": comma.join(labels[name] for name in extreme),
+        "summary": [
+            {"set": labels[name], "before": run.baseline[name], "after": run.finetuned[name]}
+            for name in run.sets_with_slots
+        ],
+        "uncertain": comma.join(labels[name] for name in uncertain),
+        "coverage": findings.pooled_share(uncertain, findings.coverage_key(run, 95)),
+        "perplexity_ratio": findings.perplexity_ratio(run),
+    }
 
 
 def user_name() -> str:

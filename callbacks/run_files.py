@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
+from tensorboard.backend.event_processing import (  # type: ignore[import-untyped]
+    event_accumulator,
+)
 
 from callbacks.floors import FLOORS_FILE
 from callbacks.results import Results, load_results
@@ -100,9 +102,11 @@ def _number(cell: str) -> float | None:
 
 def read_curves(folder: Path) -> dict[str, Curve]:
     """All `train/` and `val/` scalars in a folder's TensorBoard event files."""
-    events = EventAccumulator(str(folder), size_guidance={SCALARS: 0}).Reload()
+    events = event_accumulator.EventAccumulator(
+        str(folder), size_guidance={event_accumulator.SCALARS: 0}
+    ).Reload()
     return {
         tag: [(event.step, event.value) for event in events.Scalars(tag)]
-        for tag in events.Tags()[SCALARS]
+        for tag in events.Tags()[event_accumulator.SCALARS]
         if tag.startswith(("train/", "val/"))
     }

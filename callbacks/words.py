@@ -21,27 +21,27 @@ _TEXTS: dict[str, tuple[str, str]] = {
     # What the sets are made of.
     "about.basic": (
         "0 to 100, up to two decimals; a statement, then a restatement that ends in the number",
-        "0 到 100,至多两位小数;先陈述,再以该数结尾复述",
+        "0 到 100，至多两位小数；先陈述，再以该数结尾复述",
     ),
     "about.question_answering": (
         "0 to 100; several facts, a question about one of them, the answer",
-        "0 到 100;若干事实,就其中之一提问并作答",
+        "0 到 100；若干事实，就其中之一提问并作答",
     ),
     "about.extreme_values": (
         "from 1e-5 to 1e6, of both signs; restated as in basic",
-        "1e-5 到 1e6,正负皆有;复述方式同基础集",
+        "1e-5 到 1e6，正负皆有；复述方式同基础集",
     ),
     "about.boundary_values": (
         "0 to 1, the ends among them; restated as in basic",
-        "0 到 1,含两端;复述方式同基础集",
+        "0 到 1，含两端；复述方式同基础集",
     ),
     "about.noisy_readings": (
         "a stated value, noise of a stated size, and a reading that nobody can know exactly",
-        "给出标称值与噪声大小,再给出一个无法精确预知的读数",
+        "给出标称值与噪声大小，再给出一个无法精确预知的读数",
     ),
     "about.ordinary_text": (
         "no number at all; half of the texts have dates, times, versions or addresses",
-        "不含任何数值;半数文本含日期、时间、版本号或地址",
+        "不含任何数值；半数文本含日期、时间、版本号或地址",
     ),
     "about.own": ("your own data", "用户自有数据"),
     # Figures.
@@ -58,22 +58,31 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "metric.recall": ("recall", "召回率"),
     "metric.f1": ("F1", "F1"),
     "metric.false_positive_rate": ("false positive rate", "误报率"),
-    "metric.coverage_50": ("coverage of the 50 % interval", "50% 区间覆盖率"),
-    "metric.coverage_80": ("coverage of the 80 % interval", "80% 区间覆盖率"),
-    "metric.coverage_95": ("coverage of the 95 % interval", "95% 区间覆盖率"),
-    "metric.calibrated_coverage_50": ("the same, calibrated", "同上(校准后)"),
-    "metric.calibrated_coverage_80": ("the same, calibrated", "同上(校准后)"),
-    "metric.calibrated_coverage_95": ("the same, calibrated", "同上(校准后)"),
+    "metric.coverage_50": ("coverage, 50 % interval", "50% 区间覆盖率"),
+    "metric.coverage_80": ("coverage, 80 % interval", "80% 区间覆盖率"),
+    "metric.coverage_95": ("coverage, 95 % interval", "95% 区间覆盖率"),
+    "metric.calibrated_coverage_50": (
+        "coverage, calibrated 50 % interval",
+        "50% 区间覆盖率（校准后）",
+    ),
+    "metric.calibrated_coverage_80": (
+        "coverage, calibrated 80 % interval",
+        "80% 区间覆盖率（校准后）",
+    ),
+    "metric.calibrated_coverage_95": (
+        "coverage, calibrated 95 % interval",
+        "95% 区间覆盖率（校准后）",
+    ),
     "metric.crps": ("CRPS", "CRPS"),
     "metric.perplexity": ("perplexity", "困惑度"),
     "metric.agreement": ("agreement with the base model", "与基础模型一致率"),
     # Floors.
     "floor.training_median": ("median of the training numbers", "训练数值的中位数"),
     "floor.training_mean": ("mean of the training numbers", "训练数值的均值"),
-    "floor.best_constant": ("best constant (in hindsight)", "最优常数(事后)"),
+    "floor.best_constant": ("best constant (in hindsight)", "最优常数（事后）"),
     "floor.last_number": ("last number of the text", "文中最后一个数"),
     "floor.digits": ("base model's own digits", "基础模型逐位写数"),
-    "floor.best_possible": ("best possible (not a floor)", "理论最优(非基线)"),
+    "floor.best_possible": ("best possible (not a floor)", "理论最优（非基线）"),
     "floor.model": ("NumLM after fine-tuning", "微调后的 NumLM"),
     # Groups.
     "group.seen": ("seen wording", "见过的句式"),
@@ -88,12 +97,11 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "texts": ("texts", "文本数"),
     "slots": ("numbers", "数值个数"),
     "content": ("content", "内容"),
-    "published": ("published", "原报告"),
-    "published_error": ("published error (MAE)", "原报告误差(实为 MAE)"),
+    "published": ("published: accuracy; mean rank; error", "原报告：准确率；平均排名；误差"),
     "strongest_floor": ("strongest floor, RMSE", "最强基线 RMSE"),
     "answers_by": ("answer", "答案来源"),
     "unparsable": ("no number written", "未写出数值的比例"),
-    "beaten": ("beaten by NumLM?", "NumLM 是否更优?"),
+    "beaten": ("beaten by NumLM?", "NumLM 是否更优？"),
     "yes": ("yes", "是"),
     "not_beaten": ("⚠ **not beaten**", "⚠ **未超过**"),
     "magnitude": ("size of the true number", "真值的数量级"),
@@ -104,7 +112,7 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "nominal": ("nominal", "名义水平"),
     "own_interval": ("model's own interval", "模型自身区间"),
     "calibrated": ("calibrated", "校准后"),
-    "expected_band": ("where 95 % of fair coins land", "理想覆盖率的 95% 波动范围"),
+    "expected_band": ("95 % of chance", "理想覆盖率的 95% 波动范围"),
     "context": ("after", "上文"),
     "said": ("said", "说出"),
     "right": ("right", "应为"),
@@ -113,23 +121,29 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "after": ("after", "微调后"),
     "ratio": ("after / before", "后 / 前"),
     "missed": ("missed", "未达标"),
+    # Parts of a run that take time.
+    "time.baseline_evaluation": ("evaluation before", "微调前评估"),
+    "time.floors": ("floors", "对照基线"),
+    "time.training": ("training", "训练"),
+    "time.calibration": ("calibration", "校准"),
+    "time.finetuned_evaluation": ("evaluation after", "微调后评估"),
     # Charts: titles and axes.
     "accuracy_comparison": ("When: <NUM> is the most probable token at a number", "准确率对比"),
-    "accuracy_comparison.axis": ("share of numbers (higher is better)", "数值占比(越高越好)"),
+    "accuracy_comparison.axis": ("share of numbers (higher is better)", "数值占比（越高越好）"),
     "mean_rank_comparison": (
         "When: mean rank of <NUM> at a number",
         "<NUM> 词元平均排名对比",
     ),
-    "mean_rank_comparison.axis": ("rank (log scale, 1 is best)", "排名(对数轴,1 为最佳)"),
+    "mean_rank_comparison.axis": ("rank (log scale, 1 is best)", "排名（对数轴，1 为最佳）"),
     "exact_match_comparison": ("What: exactly the right number", "完全正确率对比"),
-    "exact_match_comparison.axis": ("share of numbers (higher is better)", "数值占比(越高越好)"),
+    "exact_match_comparison.axis": ("share of numbers (higher is better)", "数值占比（越高越好）"),
     "rmse_comparison": (
         "What: error of all numbers, against answers without understanding",
         "数值误差与对照基线",
     ),
     "rmse_comparison.axis": (
         "RMSE (log scale, lower is better)",
-        "均方根误差 RMSE(对数轴,越低越好)",
+        "均方根误差 RMSE（对数轴，越低越好）",
     ),
     "predicted_vs_true": ("What: answered against true number", "回答值与真值"),
     "predicted_vs_true.x": ("true number", "真值"),
@@ -139,31 +153,32 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "reliability.y": ("share of true numbers inside", "真值落入区间的比例"),
     "training_curves": ("Training", "训练曲线"),
     "training_curves.x": ("step", "训练步数"),
+    "training_curves.y": ("loss (nats)", "损失（奈特）"),
     # Charts: legends and panels.
     "legend.before": ("before fine-tuning", "微调前"),
     "legend.after": ("after fine-tuning", "微调后"),
-    "legend.best_constant": ("floor: best constant", "基线:最优常数"),
-    "legend.last_number": ("floor: last number", "基线:文中最后一个数"),
-    "legend.digits": ("floor: base model's digits", "基线:基础模型逐位写数"),
+    "legend.best_constant": ("floor: best constant", "基线：最优常数"),
+    "legend.last_number": ("floor: last number", "基线：文中最后一个数"),
+    "legend.digits": ("floor: base model's digits", "基线：基础模型逐位写数"),
     "legend.best_possible": ("best possible", "理论最优"),
     "legend.copied": ("copied from the text", "复制文中数值"),
     "legend.new": ("new value", "生成新值"),
     "legend.identity": ("answer = true number", "回答值 = 真值"),
-    "legend.interval": ("95 % interval (every few points)", "95% 区间(部分样本)"),
+    "legend.interval": ("95 % interval (every few points)", "95% 区间（部分样本）"),
     "legend.own": ("model's own intervals", "模型自身区间"),
     "legend.calibrated": ("after calibration", "校准后"),
-    "legend.perfect": ("perfect; band: 95 % of chance", "理想情况;阴影:95% 随机波动"),
+    "legend.perfect": ("perfect; band: 95 % of chance", "理想情况；阴影：95% 随机波动"),
     "legend.train": ("training", "训练"),
     "legend.validation": ("validation", "验证"),
-    "panel.token": ("token loss (nats)", "词元损失(奈特)"),
-    "panel.value": ("value loss (nats)", "数值损失(奈特)"),
-    "panel.pointer": ("pointer loss (nats)", "指针损失(奈特)"),
+    "panel.token": ("token loss", "词元损失"),
+    "panel.value": ("value loss", "数值损失"),
+    "panel.pointer": ("pointer loss", "指针损失"),
     # Cards of the page.
-    "card.accuracy": ("numbers where `<NUM>` is said", "该说数字时说出 <NUM>"),
+    "card.accuracy": ("numbers where <NUM> is said", "该说数字时说出 <NUM>"),
     "card.exact_match": ("numbers exactly right", "数值完全正确"),
     "card.floors": ("sets better than every floor (RMSE)", "RMSE 优于全部基线的数据集"),
     "card.coverage": ("true numbers in the 95 % interval", "真值落入 95% 区间"),
-    "card.perplexity": ("perplexity of ordinary text, after / before", "普通文本困惑度,后 / 前"),
+    "card.perplexity": ("perplexity of ordinary text, after / before", "普通文本困惑度，后 / 前"),
     "good": ("good", "达标"),
     "bad": ("short of the aim", "未达标"),
     "no_figure": ("not measured", "未测量"),
@@ -190,8 +205,22 @@ def set_label(name: str, language: Language) -> str:
     >>> set_label("noisy_readings", "en"), set_label("my_meters", "zh")
     ('noisy readings', 'my meters')
     """
-    known = _TEXTS.get(f"set.{name}")
+    return label("set", name, language)
+
+
+def label(kind: str, name: str, language: Language) -> str:
+    """The words of `kind.name`; the name itself where it has none.
+
+    >>> label("time", "training", "zh"), label("time", "export_model", "zh")
+    ('训练', 'export model')
+    """
+    known = _TEXTS.get(f"{kind}.{name}")
     return known[LANGUAGES.index(language)] if known else name.replace("_", " ")
+
+
+def knows_set(name: str) -> bool:
+    """Whether a set is one of this project's, not a user's own."""
+    return f"set.{name}" in _TEXTS
 
 
 def every_word(language: Language) -> list[str]:
