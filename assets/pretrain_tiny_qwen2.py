@@ -284,7 +284,8 @@ def tokenizer_text(reserved: frozenset[str]) -> Iterator[str]:
     """What the tokenizer is made from."""
     # As in Qwen's vocabulary a space joins the letter that follows; it is alone before digits.
     yield from (f" {letter}" for letter in (string.ascii_letters + string.punctuation) * 500)
-    for example in itertools.islice(training_mix.generate("tokenizer", reserved, noisy=False), 20000):
+    text = training_mix.generate("tokenizer", reserved, noisy=False)
+    for example in itertools.islice(text, 20000):
         yield example.text
     for practice in itertools.islice(short_forms("tokenizer"), 2000):
         yield practice.text

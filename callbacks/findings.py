@@ -16,7 +16,7 @@ from callbacks.words import Language, set_label, words
 PUBLISHED_RANKS = dict(zip(SETS, (82046.0, 91343.0, 81144.0, 81314.0), strict=True))
 PUBLISHED_ERRORS = dict(zip(SETS, (42.10, 48.10, 50724.62, 6.53), strict=True))
 _FAIR_COVERAGE = 0.03  # how far a 95 % interval's coverage may lie from 0.95, chance aside
-_KEPT_PERPLEXITY = 1.05  # greatest ratio at which ordinary text counts as kept
+_KEPT_PERPLEXITY = 1.02  # greatest ratio at which ordinary text counts as kept
 
 
 class Miss(NamedTuple):
@@ -77,9 +77,8 @@ def strongest_floor(run: RunFiles, name: str) -> tuple[str, float] | None:
 
 def rmse_over_best(run: RunFiles, name: str) -> float | None:
     """Root mean square error over the best possible one of a set; 1 is what can be reached."""
-    best = run.floors.get(name, {}).get(IDEAL, {}).get("rmse_all")
-    error = run.finetuned[name]["rmse_all"]
-    return error / best if best and error is not None else None
+    ratio: float | None = run.floors.get(name, {}).get(IDEAL, {}).get("rmse_over_best")
+    return ratio
 
 
 def perplexity_ratio(run: RunFiles) -> float | None:

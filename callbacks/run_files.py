@@ -9,13 +9,12 @@ from tensorboard.backend.event_processing import (  # type: ignore[import-untype
     event_accumulator,
 )
 
-from callbacks.floors import FLOORS_FILE
+from callbacks.floors import FLOORS_FILE, Floors
 from callbacks.results import Results, load_results
 from callbacks.run_folder import RUN_FILE, read_json
 
 ANSWERS_FILE = "finetuned_answers.csv"
 
-Floors = dict[str, dict[str, dict[str, Any]]]
 Curve = list[tuple[int, float]]
 
 

@@ -160,7 +160,7 @@ def update_run_record(folder: Path, entries: dict[str, Any]) -> None:
     """Add entries to `run.json`; dictionaries in it are merged."""
     record = read_json(folder / RUN_FILE) if (folder / RUN_FILE).exists() else {}
     for key, value in entries.items():
-        record[key] = {**record.get(key, {}), **value} if isinstance(value, dict) else value
+        record[key] = {**(record.get(key) or {}), **value} if isinstance(value, dict) else value
     write_json(folder / RUN_FILE, record)
 
 

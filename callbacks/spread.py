@@ -1,7 +1,7 @@
 """The same experiment with several seeds: median and range of every figure.
 
-A figure of one run may be luck. `python train.py fit --seeds 5` runs five, each as a process of its
-own, and writes `spread.json` and `spread.md` beside their folders.
+A figure of one run may be luck. `python train.py fit --seeds 5` runs five, each as a process of
+its own, and writes `spread.json` and `spread.md` beside their folders.
 """
 
 import statistics
@@ -73,8 +73,8 @@ def spread(results: Sequence[Results], floors: Sequence[Floors]) -> Spread:
         floors: Floors of the same runs.
 
     Returns:
-        By set and figure: `median`, `low`, `high` and the `values` in the order of the runs, all of
-        them None where a run has none.
+        By set and figure: `median`, `low`, `high` and the `values` in the order of the runs; all
+        but these are None where a run has none.
     """
     table: Spread = {}
     for name in results[0]:

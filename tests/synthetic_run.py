@@ -64,7 +64,7 @@ def results(names: tuple[str, ...], tuned: bool) -> dict[str, dict[str, Any]]:
     found = {}
     for name in names:
         if name == "ordinary_text":
-            plain = figures(None, None, slots=0) | {"perplexity": 3.2 if tuned else 3.125}
+            plain = figures(None, None, slots=0) | {"perplexity": 3.15 if tuned else 3.125}
             found[name] = entry(plain) | ({"agreement": 0.9375} if tuned else {})
         elif name == "noisy_readings":
             found[name] = entry(figures(0.99 if tuned else 0.0, 1.65 if tuned else 9.0))
@@ -125,7 +125,7 @@ def floors(names: tuple[str, ...]) -> dict[str, dict[str, Any]]:
         }
     if "noisy_readings" in found:
         found["noisy_readings"]["last_number"] = floor(1.6, False)
-        found["noisy_readings"]["best_possible"] = floor(1.5, None)
+        found["noisy_readings"]["best_possible"] = {**floor(1.5, None), "rmse_over_best": 1.1}
     return found
 
 
