@@ -214,7 +214,8 @@ class NumberDataModule(LightningDataModule):
 
     def _in_order(self, records: list[Record]) -> DataLoader[Any]:
         dataset: Any = records
-        sampler = EvenBatchSampler(len(records), self.eval_batch_size, *self._process())
+        lengths = [len(record.encoding.input_ids) for record in records]
+        sampler = EvenBatchSampler(lengths, self.eval_batch_size, *self._process())
         return DataLoader(dataset, batch_sampler=sampler, collate_fn=self._collate())
 
     def _collate(self) -> Callable[[list[Record]], Batch]:

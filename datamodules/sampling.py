@@ -55,23 +55,26 @@ class LengthBatchSampler(Sampler[list[int]]):
 
 
 class EvenBatchSampler(Sampler[list[int]]):
-    """Every record in order, in whole batches dealt out to the processes in equal numbers.
+    """Every record, in whole batches dealt out to the processes in equal numbers.
 
-    A batch holds the same records under any number of processes, so that its figures have the same
-    digits. Where the batches do not divide, the last one is repeated; evaluation drops the repeats
-    by their records' ids.
+    Records of about the same length share a batch, for padding costs as much as text. A batch
+    holds the same records under any number of processes, so that its figures have the same digits.
+    Where the batches do not divide, the last one is repeated; evaluation drops the repeats by
+    their records' ids.
 
     Args:
-        count: How many records.
+        lengths: Length of every record.
         batch_size: Records a batch; the last one may have fewer.
         rank: This process.
         world_size: How many processes.
     """
 
-    def __init__(self, count: int, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self, lengths: Sequence[int], batch_size: int, rank: int = 0, world_size: int = 1
+    ) -> None:
+        order = sorted(range(len(lengths)), key=lengths.__getitem__)
         self.batches = [
-            list(range(start, min(start + batch_size, count)))
-            for start in range(0, count, batch_size)
+            order[start : start + batch_size] for start in range(0, len(order), batch_size)
         ]
         self.rank = rank
         self.world_size = world_size

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from numlm.clock import shortest_decimal
+
 
 def cauchy_nll(x: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
     """Negative log-likelihood `log(pi s) + log(1 + ((x - loc) / s)^2)` in nats, elementwise.
@@ -125,13 +127,34 @@ class ValueMixture:
         return torch.maximum(1 - 2 * up_to, 2 * (up_to - at) - 1).clamp(0, 1)
 
     def point(self) -> tuple[Tensor, Tensor]:
-        """The median (N,), and the column (N,) of the number it is a copy of, -1 for a new value.
+        """The point prediction (N,), and the column (N,) of the number it is a copy of.
 
-        Where a new value is more probable than a copy the answer is new, even if its median lies
-        on one of the text's numbers.
+        It is the median; where the answer is one of the text's numbers or near it with more than
+        half of the probability, that number itself, which the rest would move the median from by
+        less than the scale. The column is -1 where a new value is more probable than a copy.
         """
         median, source = self.quantile(0.5)
+        at_loc = self.atoms == self.loc[:, None]
+        anchored = at_loc.any(-1) & ((self.weights * at_loc).sum(-1) + self.new > 0.5)
+        median = torch.where(anchored, self.loc, median)
+        source = torch.where(anchored, at_loc.long().argmax(-1), source)
         return median, source.masked_fill(self.new > 0.5, -1)
+
+    def printed(self) -> Tensor:
+        """The point prediction as it is written (N,), float64.
+
+        A number of the text is written as it stands there, another as the shortest decimal within
+        the scale.
+        """
+        value, _ = self.point()
+        stands = ((self.atoms == value[:, None]) & (self.weights > 0)).any(-1)
+        written = [
+            answer if in_text else shortest_decimal(answer, scale)
+            for answer, in_text, scale in zip(
+                value.tolist(), stands.tolist(), self.scale.tolist(), strict=True
+            )
+        ]
+        return torch.tensor(written, dtype=torch.float64, device=value.device)
 
     def interval(self, level: Tensor) -> tuple[Tensor, Tensor]:
         """Ends (N,) of the central intervals of levels (N,), finite for a level of 1 too."""

@@ -28,7 +28,6 @@ from numlm.checkpoint import (
     load_tokenizer,
     resolve_model_path,
 )
-from numlm.clock import shortest_decimal
 from numlm.embedding import NumberEmbedding
 from numlm.heads import (
     TOKEN_HEADS,
@@ -347,13 +346,9 @@ class NumberLM(nn.Module):
         p_number, lead, latent, batch = max(candidates, key=lambda candidate: candidate[0])
         last = torch.tensor([[batch.input_ids.shape[1] - 1]], device=batch.input_ids.device)
         mixture = self.number_answer(latent, batch, last).mixture()
-        median, source = mixture.point()
+        _, source = mixture.point()
         low, high = mixture.interval(self.interval_level(source, INTERVAL))
-        value = (
-            median.item()
-            if source.item() >= 0
-            else shortest_decimal(median.item(), mixture.scale.item())
-        )
+        value = mixture.printed().item()
         return Prediction(
             value=value,
             low=low.item(),

@@ -7,8 +7,6 @@ from torch import Tensor
 
 from numlm.batch import IGNORE, Batch, positions_of, take_positions
 from numlm.calibration import INTERVAL
-from numlm.clock import shortest_decimal
-from numlm.distributions import ValueMixture
 from numlm.heads import Latent
 from numlm.model import NumberLM
 
@@ -119,7 +117,7 @@ def _score_slots(
     truth = take_positions(batch.number_values[:, 1:], positions).flatten()
     mixture = answer.mixture()
     median, source = mixture.point()
-    printed = printed_values(mixture)
+    printed = mixture.printed()
     level = mixture.central_level(truth)
     low, high = mixture.interval(model.interval_level(source, INTERVAL))
     new = source < 0
@@ -131,7 +129,7 @@ def _score_slots(
         truth,
         median,
         printed,
-        printed_values(answer.mixture(copies=False)),
+        answer.mixture(copies=False).printed(),
         source,
         low,
         high,
@@ -140,18 +138,6 @@ def _score_slots(
         mixture.crps(truth),
     ]
     return torch.stack([column.flatten().double() for column in columns], dim=-1)[real.flatten()]
-
-
-def printed_values(mixture: ValueMixture) -> Tensor:
-    """The median as printed (N,): a copy as it is, else the shortest decimal within the scale."""
-    median, source = mixture.point()
-    printed = [
-        value if copied else shortest_decimal(value, scale)
-        for value, copied, scale in zip(
-            median.tolist(), (source >= 0).tolist(), mixture.scale.tolist(), strict=True
-        )
-    ]
-    return torch.tensor(printed, dtype=torch.float64, device=median.device)
 
 
 def _at(values: Tensor, rows: Tensor, columns: Tensor, like: Tensor) -> Tensor:

@@ -587,3 +587,19 @@ def test_an_interval_holds_x_where_its_level_is_greater_than_the_central_one(
     assume(abs(needed - level) > 1e-9)  # at an end of the interval rounding decides
     low, high = (end.item() for end in mixture.interval(_double(level)))
     assert (low <= x <= high) == (needed < level)
+
+
+def test_the_number_that_an_answer_lies_near_is_the_answer() -> None:
+    """Other copies with less than half of the mass do not move it; the median they do."""
+    mixture = ValueMixture(
+        atoms=torch.tensor([[42.57, 2013.0]] * 3, dtype=torch.float64),
+        weights=torch.tensor([[0.3, 0.2], [0.1, 0.6], [0.3, 0.1]], dtype=torch.float64),
+        loc=torch.tensor([42.57, 42.57, 50.0], dtype=torch.float64),
+        scale=torch.tensor([5.0, 5.0, 0.01], dtype=torch.float64),
+    )
+    value, source = mixture.point()
+    assert value[:2].tolist() == [42.57, 2013.0]
+    assert value[2].item() == pytest.approx(50, abs=0.02)  # new, and not one of the numbers
+    assert source.tolist() == [0, 1, -1]
+    assert mixture.printed()[:2].tolist() == [42.57, 2013.0]
+    assert mixture.printed()[2].item() == pytest.approx(50, abs=0.02)

@@ -20,7 +20,7 @@ from numlm.metrics import (
     percentile_interval,
     take_records,
 )
-from numlm.scoring import COLUMNS, Scores, printed_values
+from numlm.scoring import COLUMNS, Scores
 
 Row = dict[str, float]
 
@@ -554,7 +554,7 @@ def test_a_copy_is_printed_as_it_is_and_a_new_value_as_its_digits() -> None:
         loc=torch.tensor([5.0, 42.5000003, 17.34], dtype=torch.float64),
         scale=torch.tensor([1.0, 1e-5, 0.5], dtype=torch.float64),
     )
-    value = printed_values(mixture).tolist()
+    value = mixture.printed().tolist()
     assert value[0] == copied
     # the medians lie a little below the locations, for a tenth of the mass is copied from below
     assert value[1:] == [42.5, 17.0]
