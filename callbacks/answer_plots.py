@@ -76,7 +76,7 @@ def _scale(axes: Axes, values: list[float]) -> None:
         return
     smallest = math.floor(math.log10(sizes[len(sizes) // 20]))
     greatest = math.ceil(math.log10(sizes[-1]))
-    powers = range(greatest, smallest, -max(1, (greatest - smallest) // 3))
+    powers = range(greatest, smallest, -max(1, math.ceil((greatest - smallest) / 3)))
     positive = [10.0**power for power in powers]
     ticks = [0.0, *positive]
     if min(values) < 0:

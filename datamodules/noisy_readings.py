@@ -27,8 +27,8 @@ class Gauge:
 
     def __init__(self, random: Random, wording: Wording) -> None:
         self.random = random
-        self.noise_text = f"{10 ** random.uniform(-1, 1):.{random.randint(1, 2)}g}"
-        self.noise = float(self.noise_text)
+        self.noise = float(f"{10 ** random.uniform(-1, 1):.{random.randint(1, 2)}g}")
+        self.noise_text = f"{self.noise:g}"
         self.decimals = 1 if self.noise >= 1 else 2
         distance = (
             random.uniform(-2, 2)

@@ -34,7 +34,7 @@ SLOT_COLUMNS = (
     "rank",  # of <NUM> among all tokens, 1 is best
     "prob",  # of <NUM>
     "truth",
-    "median",  # the point prediction
+    "median",  # the point prediction, `ValueMixture.point`
     "printed",  # the number as it would be written
     "printed_without_pointer",  # the same when no copy is allowed
     "source",  # which of the text's numbers was copied, -1 for a new value
