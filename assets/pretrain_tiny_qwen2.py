@@ -271,7 +271,7 @@ class Curriculum:
     def __init__(self, seed: int, reserved: frozenset[str]) -> None:
         self.mastered = False
         self._short = short_forms(f"short/{seed}")
-        self._sentences = training_mix.generate(f"pretraining/{seed}", reserved, noisy=False)
+        self._sentences = training_mix.generate(f"pretraining/{seed}", reserved, pretraining=True)
 
     def __iter__(self) -> Iterator[Practice]:
         random = Random("mixture")
@@ -284,7 +284,7 @@ def tokenizer_text(reserved: frozenset[str]) -> Iterator[str]:
     """What the tokenizer is made from."""
     # As in Qwen's vocabulary a space joins the letter that follows; it is alone before digits.
     yield from (f" {letter}" for letter in (string.ascii_letters + string.punctuation) * 500)
-    text = training_mix.generate("tokenizer", reserved, noisy=False)
+    text = training_mix.generate("tokenizer", reserved, pretraining=True)
     for example in itertools.islice(text, 20000):
         yield example.text
     for practice in itertools.islice(short_forms("tokenizer"), 2000):

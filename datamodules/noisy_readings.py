@@ -9,7 +9,7 @@ import math
 from random import Random
 
 from datamodules.examples import Example
-from datamodules.scenes import Scene, full_stop, join_sentences, with_asides
+from datamodules.scenes import ASIDE_SHARE, Scene, full_stop, join_sentences, with_asides
 from datamodules.templates import TEMPLATES, Wording
 from numlm.parsing import find_numbers
 
@@ -62,6 +62,7 @@ def draw_training(random: Random) -> Example:
     answers: list[int] = []
     for _ in range(random.randint(1, 4)):
         reading = gauge.reading()
+        parts += with_asides(random, [reading], gauge.language, False, ASIDE_SHARE).parts[:-1]
         answers.append(_count([*parts, reading]) - 1)
         unit = gauge.scene.unit if random.random() < 0.5 else ""
         parts.append(reading + unit + full_stop(gauge.language))

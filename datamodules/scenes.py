@@ -22,6 +22,11 @@ from numlm.parsing import find_numbers
 Sampler = Callable[[Random], str]  # a value as people write it
 
 
+# Before what asks, in training: less often than in the evaluation, for a training text asks more.
+# Without any an aside would only ever announce a new fact.
+ASIDE_SHARE = 0.12
+
+
 class Scene:
     """Facts of one domain under different names, with different values.
 
@@ -145,7 +150,7 @@ def with_asides(random: Random, parts: list[str], language: Language, held_out: 
     mixed: list[str] = []
     distractors = False
     for part in parts:
-        if random.random() < 0.25:
+        if random.random() < share:
             distract = random.random() < 0.6
             mixed.append(plain_sentence(random, language, held_out, distract))
             distractors |= distract

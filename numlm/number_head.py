@@ -65,7 +65,8 @@ class NumberAnswer:
     def mixture(self, copies: bool = True) -> ValueMixture:
         """The decoded distribution, one row for every asking position (B * A).
 
-        Of what is no copy, the most probable is taken: the new value, or near one of the numbers.
+        What is no copy is one Cauchy: around the number that the answer most probably is, be it as
+        a copy or near it, or the new value where that is more probable still.
 
         Args:
             copies: Whether the pointer takes part; without it every answer is a new value.
@@ -80,7 +81,7 @@ class NumberAnswer:
         )
         atoms = self.values[:, None, :].expand_as(copied)
         if copies:
-            likely, which = near.max(-1)
+            likely, which = (copied + near).max(-1)
             is_near = likely > new[..., 0]
             centre = atoms.gather(-1, which[..., None])[..., 0]
             loc = torch.where(is_near, centre, loc)

@@ -130,14 +130,14 @@ def test_ordinary_text_has_no_number_but_what_looks_like_one() -> None:
 
 def test_pretraining_text_has_no_noise() -> None:
     """The embedded checkpoint's stream stays what it was."""
-    for example in itertools.islice(training_mix.generate(0, noisy=False), 1000):
+    for example in itertools.islice(training_mix.generate(0, pretraining=True), 1000):
         values = numbers_of(example.text)
         assert all(values[answer] in values[:answer] for answer in example.answers)
 
 
 def test_training_answers_follow_from_the_text() -> None:
     kinds: Counter[str] = Counter()
-    for example in itertools.islice(training_mix.generate(0, noisy=False), 2000):
+    for example in itertools.islice(training_mix.generate(0, pretraining=True), 2000):
         values = numbers_of(example.text)
         for answer in example.answers:
             assert values[answer] in values[:answer], example.text
