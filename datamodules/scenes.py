@@ -145,8 +145,10 @@ class Sentences(NamedTuple):
     distractors: bool
 
 
-def with_asides(random: Random, parts: list[str], language: Language, held_out: bool) -> Sentences:
-    """Sentences with a plain or distracting sentence put before one of them now and then."""
+def with_asides(
+    random: Random, parts: list[str], language: Language, held_out: bool, share: float = 0.25
+) -> Sentences:
+    """Sentences with a plain or distracting sentence put before a share of them."""
     mixed: list[str] = []
     distractors = False
     for part in parts:
