@@ -126,6 +126,7 @@ class FigureTables(SetTables):
         """Every floor on every set, and the model below them."""
         metrics = ("rmse_all", "mae", "median_relative_error", "exact_match")
         beaten = {True: self.word("yes"), False: self.word("not_beaten"), None: "-"}
+        level = self.word("level")  # nothing is below an error of zero
         rows = []
         for name, floors in self.run.floors.items():
             for index, (floor, entry) in enumerate(floors.items()):
@@ -135,7 +136,9 @@ class FigureTables(SetTables):
                         self._floor_name(floor, entry["answer"]),
                         *(metric_text(metric, entry[metric]) for metric in metrics),
                         percent(1 - entry["answered"]) if entry["slots"] else "-",
-                        beaten[entry["beaten"]],
+                        level
+                        if entry["beaten"] and not entry["rmse_all"]
+                        else beaten[entry["beaten"]],
                     ]
                 )
             tuned = self.run.finetuned[name]

@@ -103,6 +103,7 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "unparsable": ("no number written", "未写出数值的比例"),
     "beaten": ("beaten by NumLM?", "NumLM 是否更优？"),
     "yes": ("yes", "是"),
+    "level": ("level: both exact", "持平：均无误差"),
     "not_beaten": ("⚠ **not beaten**", "⚠ **未超过**"),
     "magnitude": ("size of the true number", "真值的数量级"),
     "truth": ("true", "真值"),
@@ -176,7 +177,10 @@ _TEXTS: dict[str, tuple[str, str]] = {
     # Cards of the page.
     "card.accuracy": ("numbers where <NUM> is said", "该说数字时说出 <NUM>"),
     "card.exact_match": ("numbers exactly right", "数值完全正确"),
-    "card.floors": ("sets better than every floor (RMSE)", "RMSE 优于全部基线的数据集"),
+    "card.floors": (
+        "sets below every floor, or level at zero (RMSE)",
+        "RMSE 低于全部基线（或同为零）的数据集",
+    ),
     "card.coverage": ("true numbers in the 95 % interval", "真值落入 95% 区间"),
     "card.perplexity": ("perplexity of ordinary text, after / before", "普通文本困惑度，后 / 前"),
     "good": ("good", "达标"),

@@ -105,7 +105,20 @@ def test_a_floor_that_is_not_beaten_is_marked(english: str, chinese: str) -> Non
     assert "- ⚠ noisy readings: last number of the text" in english.split("## 5.")[1]
     assert english.count("⚠ **not beaten**") == 2  # headline and table of floors
     assert "> ⚠ **未超过基线**，**含噪读数集**：文中最后一个数。" in chinese
-    assert "Every floor was beaten" not in english
+    assert "or both are zero" not in english
+
+
+def test_two_errors_of_zero_are_level_and_not_a_win(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run")
+    rewrite(folder, "floors.json", lambda f: f["basic"]["digits"].update(rmse_all=0, beaten=True))
+    write_report(folder, "a")
+    line = next(
+        line
+        for line in (folder / "report.md").read_text(encoding="utf-8").splitlines()
+        if "base model's own digits | 0 |" in line
+    )
+    assert line.endswith("| level: both exact |")
+    assert "持平：均无误差" in (folder / "report.zh.md").read_text(encoding="utf-8")
 
 
 def test_floors_say_what_was_not_parsed_and_the_ratio_to_the_best(english: str) -> None:
