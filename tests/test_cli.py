@@ -247,7 +247,7 @@ def test_from_any_folder_as_a_process(tmp_path: Path) -> None:
         [*command, "fit", "--print_config"],
         cwd=tmp_path, env=environment, capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
-    assert "num_samples: 38400" in printed
+    assert "num_samples: 41600" in printed
     assert "callbacks.report.WriteReport" in printed
     broken = tmp_path / "model"
     shutil.copytree(EMBEDDED, broken)
