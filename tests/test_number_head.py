@@ -333,12 +333,12 @@ LOCS, SCALES = [1.5, -20.0, 0.0, 0.4, 0.05, -6000.0], [3.0, 30.0, 300.0, 0.3, 0.
 
 
 def test_mixture_rows_are_the_asking_positions_in_order() -> None:
-    weights = torch.tensor([[[0.2, 0.5, 0.3, 0.0, 0.0]] * 3, [[0.6, 0.0, 0.4, 0.0, 0.0]] * 3])
+    weights = torch.tensor([[[0.6, 0.3, 0.1, 0.0, 0.0]] * 3, [[0.6, 0.0, 0.4, 0.0, 0.0]] * 3])
     mixture = _answer(weights).mixture()
     assert mixture.loc.tolist() == pytest.approx(LOCS, rel=1e-6)
     assert mixture.scale.tolist() == pytest.approx(SCALES, rel=1e-6)
     assert mixture.atoms.tolist() == [[10, 20]] * 3 + [[30, 40]] * 3
-    expected = torch.tensor([[0.5, 0.3]] * 3 + [[0.0, 0.4]] * 3, dtype=torch.float64)
+    expected = torch.tensor([[0.3, 0.1]] * 3 + [[0.0, 0.4]] * 3, dtype=torch.float64)
     torch.testing.assert_close(mixture.weights, expected, rtol=1e-6, atol=0)
     assert mixture.quantile(0.999)[0][0].item() > 100
     assert mixture.loc.dtype == mixture.scale.dtype == mixture.weights.dtype == torch.float64
@@ -365,6 +365,17 @@ def test_what_is_no_copy_is_near_a_number_where_that_is_more_probable_than_new()
     assert without.loc.tolist() == pytest.approx(LOCS, rel=1e-6)
     assert without.scale.tolist() == pytest.approx(SCALES, rel=1e-6)
     assert without.new.tolist() == [1] * 6
+
+
+@pytest.mark.parametrize(("new", "loc"), [(0.4, 10.0), (0.6, LOCS[0])])
+def test_a_number_counts_as_copy_and_as_near(new: float, loc: float) -> None:
+    """Torn between a copy and near it, the answer is that number; the new value is not asked."""
+    shares = [new, (1 - new) * 0.6, 0.0, (1 - new) * 0.4, 0.0]
+    mixture = _answer(torch.tensor([[shares] * 3] * 2)).mixture()
+    assert mixture.loc[0].item() == pytest.approx(loc)
+    value, source = mixture.point()
+    assert (value[0].item() == 10) is (new < 0.5)
+    assert source[0].item() == -1  # more probably no copy
 
 
 def test_a_sure_pointer_copies_exactly(head: NumberHead) -> None:
