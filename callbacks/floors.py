@@ -102,7 +102,6 @@ def _written_digits(
 ) -> dict[str, list[float | None]]:
     """What the base model writes after every prompt; the batches are dealt to the processes."""
     model: Any = pl_module.model
-    written: dict[str, list[float | None]] = {}
     with evaluating(pl_module):
         writer = DigitWriter(model.backbone, model.tokenizer.base)
         prompts = {name: [question.prompt for question in found] for name, found in asked.items()}
@@ -118,7 +117,9 @@ def _written_digits(
     if trainer.world_size > 1:
         gathered = [None] * trainer.world_size
         torch.distributed.all_gather_object(gathered, values)
-    written = {name: [None] * len(found) for name, found in asked.items()}
+    written: dict[str, list[float | None]] = {
+        name: [None] * len(found) for name, found in asked.items()
+    }
     for name, index, value in (entry for part in gathered for entry in part):
         written[name][index] = value
     return written

@@ -1,8 +1,6 @@
-"""What the experiment aims at, and which of it a run has reached."""
+"""What the experiment aims at."""
 
 from dataclasses import dataclass
-
-from callbacks.results import Results, format_figure
 
 SETS = ("basic", "question_answering", "extreme_values", "boundary_values")
 
@@ -44,14 +42,3 @@ TARGETS = (
     Target("exact_match_without_pointer", (0.95, 0.85, 0.80, 0.95)),
     Target("f1", (0.99, 0.99, 0.99, 0.99)),
 )
-
-
-def missed(results: Results) -> list[str]:
-    """One phrase for every target that the results miss."""
-    return [
-        f"{target.metric} on {name}: {format_figure(results[name][target.metric])}, "
-        f"target {target.symbol} {bound:g}"
-        for target in TARGETS
-        for name, bound in zip(SETS, target.bounds, strict=True)
-        if name in results and not target.met(results[name][target.metric], bound)
-    ]

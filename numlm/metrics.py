@@ -214,15 +214,7 @@ def _estimates(scores: Scores, weights: Tensor | None) -> dict[str, Tensor]:
     said = by_slot * (slots["rank"] == 1)
     error = slots["median"] - slots["truth"]
     hits, false, missed, positions, nll, tokens = (
-        weights @ records[name]
-        for name in (
-            "true_positives",
-            "false_positives",
-            "false_negatives",
-            "positions",
-            "plain_nll",
-            "plain_tokens",
-        )
+        weights @ records[name] for name in COLUMNS.records[1:]
     )
     return {
         "accuracy": _mean(slots["rank"] == 1, by_slot),
