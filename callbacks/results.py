@@ -60,7 +60,7 @@ def frequent_mistakes(data: EvaluationData, name: str, rows: Scores) -> list[dic
     records, tokenizer = data.evaluation_records(name), data.tokenizer
     counts: Counter[tuple[str, str, str]] = Counter()
     for record, position, said, right in rows.mistakes.long().tolist():
-        ids = records[record].encoding.input_ids
+        ids = records[record].input_ids
         context = tokenizer.decode(ids[max(0, position + 1 - _CONTEXT) : position + 1])
         counts[context, tokenizer.token_text(said), tokenizer.token_text(right)] += 1
     # By count, then by text, so that the order does not hang on how the rows came in.

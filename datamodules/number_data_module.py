@@ -118,7 +118,7 @@ class NumberDataModule(LightningDataModule):
                 )
             )
             train = itertools.islice(training_mix.generate(self.seed, reserved), self.num_samples)
-            self._val = self._encode(val)
+            self._val = self._encode(val, ended=True)
             self._train = self._encode(
                 tqdm(
                     train,
@@ -126,22 +126,24 @@ class NumberDataModule(LightningDataModule):
                     total=self.num_samples,
                     unit=" texts",
                     disable=self._process()[0] != 0,
-                )
+                ),
+                ended=True,
             )
 
-    def _encode(self, examples: Iterable[Example]) -> list[Record]:
+    def _encode(self, examples: Iterable[Example], ended: bool = False) -> list[Record]:
         assert self.tokenizer is not None
+        end = self.tokenizer.end_token_id if ended else None
         records: list[Record] = []
         stream = iter(examples)
         while chunk := list(itertools.islice(stream, _ENCODE_AT_ONCE)):
             encodings = self.tokenizer.encode_batch([example.text for example in chunk])
             for example, encoding in zip(chunk, encodings, strict=True):
-                records.append(Record(encoding, example.answers, len(records)))
+                records.append(Record.of(encoding, example.answers, len(records), end))
         return records
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Training batches."""
-        lengths = [len(record.encoding.input_ids) for record in self._train]
+        lengths = [len(record.input_ids) for record in self._train]
         rank, world_size = self._process()
         dataset: Any = self._train
         sampler = LengthBatchSampler(lengths, self.batch_size, self.seed, rank, world_size)
@@ -206,15 +208,11 @@ class NumberDataModule(LightningDataModule):
 
     def training_values(self) -> list[float]:
         """The numbers that the training texts ask for."""
-        return [
-            record.encoding.numbers[index].value
-            for record in self._train
-            for index in record.answers
-        ]
+        return [record.values[index] for record in self._train for index in record.answers]
 
     def _in_order(self, records: list[Record]) -> DataLoader[Any]:
         dataset: Any = records
-        lengths = [len(record.encoding.input_ids) for record in records]
+        lengths = [len(record.input_ids) for record in records]
         sampler = EvenBatchSampler(lengths, self.eval_batch_size, *self._process())
         return DataLoader(dataset, batch_sampler=sampler, collate_fn=self._collate())
 

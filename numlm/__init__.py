@@ -4,15 +4,19 @@ from numlm import NumberLM
 from numlm.parsing import split_numbers
 """
 
+from importlib import import_module
 from typing import Any
 
-__all__ = ["NumberLM", "Prediction"]
+_WHERE = {
+    "NumberLM": "numlm.model",
+    "Prediction": "numlm.prediction",
+    "Continuation": "numlm.generation",
+}
+__all__ = ["Continuation", "NumberLM", "Prediction"]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401
     """Import the model when asked for: the parser needs the standard library only."""
-    if name in __all__:
-        from numlm import model
-
-        return getattr(model, name)
+    if name in _WHERE:
+        return getattr(import_module(_WHERE[name]), name)
     raise AttributeError(f"module 'numlm' has no attribute '{name}'")

@@ -51,49 +51,77 @@ class Batch(NamedTuple):
         """(B, T) float64, the values at `<NUM>`, 0 elsewhere."""
         return self.number_bits.view(torch.float64)
 
+    def to(self, device: torch.device) -> "Batch":
+        """The same on a device."""
+        return Batch(*(tensor.to(device) for tensor in self))
+
 
 class Record(NamedTuple):
     """One encoded text.
 
     Attributes:
-        encoding: Its ids and numbers.
+        input_ids: Its token ids, `<NUM>` where a number stands.
+        values: The values of its numbers in order, float64.
         answers: Which of its numbers are asked for.
         record_id: Which record it is.
+        answer_start: The first token that a loss is taken on; what is before it is the prompt.
     """
 
-    encoding: Encoding
-    answers: tuple[int, ...] = ()
+    input_ids: Sequence[int]
+    values: Sequence[float]
+    answers: Sequence[int] = ()
     record_id: int = 0
+    answer_start: int = 0
+
+    @classmethod
+    def of(
+        cls,
+        encoding: Encoding,
+        answers: Sequence[int] = (),
+        record_id: int = 0,
+        end_token_id: int | None = None,
+    ) -> "Record":
+        """The record of an encoded text, with the loss on the whole of it.
+
+        Args:
+            encoding: The text.
+            answers: Which of its numbers are asked for.
+            record_id: Which record it is.
+            end_token_id: A token to put at the end, so that the model learns where to stop.
+        """
+        ids = encoding.input_ids + ([] if end_token_id is None else [end_token_id])
+        return cls(ids, [number.value for number in encoding.numbers], answers, record_id)
 
 
 def collate(records: Sequence[Record], num_token_id: int, pad_token_id: int) -> Batch:
-    """Pad encoded texts to a batch whose labels are the whole texts.
+    """Pad encoded texts to a batch whose labels are the texts, each from its `answer_start`.
 
     Raises:
         ValueError: If there is nothing to collate.
     """
     if not records:
         raise ValueError("a batch needs at least one text")
-    longest = max(len(record.encoding.input_ids) for record in records)
+    longest = max(len(record.input_ids) for record in records)
     input_ids = torch.full((len(records), longest), pad_token_id)
     attention_mask = torch.zeros_like(input_ids)
+    labelled = torch.zeros_like(input_ids, dtype=torch.bool)
     values = torch.zeros(input_ids.shape, dtype=torch.float64)
     asked = torch.zeros_like(input_ids, dtype=torch.bool)
-    for row, (encoding, answers, _) in enumerate(records):
-        ids = torch.tensor(encoding.input_ids)
+    for row, record in enumerate(records):
+        ids = torch.tensor(record.input_ids)
         input_ids[row, : len(ids)] = ids
         attention_mask[row, : len(ids)] = 1
-        numbers = torch.tensor([n.value for n in encoding.numbers], dtype=torch.float64)
+        labelled[row, record.answer_start : len(ids)] = True
         places = (ids == num_token_id).nonzero()[:, 0]
-        values[row, places] = numbers
-        asked[row, places[list(answers)]] = True
+        values[row, places] = torch.tensor(record.values, dtype=torch.float64)
+        asked[row, places[list(record.answers)]] = True
     is_number = (input_ids == num_token_id) & (attention_mask == 1)
     features = torch.zeros(*input_ids.shape, clock.FEATURES)
     features[is_number] = clock.encode(values[is_number])
     return Batch(
         input_ids=input_ids,
         attention_mask=attention_mask,
-        labels=input_ids.masked_fill(attention_mask == 0, IGNORE),
+        labels=input_ids.masked_fill(~labelled, IGNORE),
         number_features=features,
         number_bits=values.view(torch.int64),
         asked=asked,

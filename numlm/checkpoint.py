@@ -8,6 +8,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -84,6 +85,12 @@ def load_backbone(path: str, weights: bool = True, **options: object) -> PreTrai
     if weights:
         return _from_hub(AutoModelForCausalLM.from_pretrained, path, **options)
     return AutoModelForCausalLM.from_config(_from_hub(AutoConfig.from_pretrained, path), **options)
+
+
+def context_length(config: PretrainedConfig) -> int:
+    """Greatest number of tokens that a model of a configuration was made for."""
+    text = config.get_text_config()
+    return int(getattr(text, "max_position_embeddings", None) or text.n_positions)
 
 
 def _from_hub(load: Callable[..., Any], path: str, **options: object) -> Any:  # noqa: ANN401

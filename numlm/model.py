@@ -9,26 +9,27 @@ there is no spare row one is added, and the table is never shrunk.
 """
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from numlm.batch import IGNORE, Batch, Record, collate, positions_of, take_positions
-from numlm.calibration import INTERVAL, Calibration
+from numlm.batch import IGNORE, Batch, positions_of, take_positions
+from numlm.calibration import Calibration
 from numlm.checkpoint import (
     NUMBER_CONFIG,
     NUMBER_WEIGHTS,
+    context_length,
     load_backbone,
     load_tokenizer,
     resolve_model_path,
 )
 from numlm.embedding import NumberEmbedding
+from numlm.generation import Continuation, write
 from numlm.heads import (
     TOKEN_HEADS,
     Abduction,
@@ -39,7 +40,7 @@ from numlm.heads import (
 )
 from numlm.losses import Term, pointer_nll, value_nll
 from numlm.number_head import NumberAnswer, NumberHead
-from numlm.parsing import render
+from numlm.prediction import Prediction, inference, predict_batch
 from numlm.reading import WINDOW, TextNumbers
 from numlm.tokenization import NumberTokenizer
 
@@ -62,27 +63,6 @@ class Losses(NamedTuple):
     def total(self, value_weight: float) -> Tensor:
         """Token loss + weight * gated number loss."""
         return self.token.mean + value_weight * self.gated.mean
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """What the model says comes after a prompt.
-
-    Attributes:
-        value: The number, as the shortest decimal its certainty supports.
-        low: Lower end of the 80 % interval, calibrated where the model is.
-        high: Upper end of that interval.
-        p_number: Probability that a number comes next.
-        source: Index of the prompt's number that was copied, or None for a new one.
-        text: The prompt, continued with the number.
-    """
-
-    value: float
-    low: float
-    high: float
-    p_number: float
-    source: int | None
-    text: str
 
 
 class NumberLM(nn.Module):
@@ -227,12 +207,35 @@ class NumberLM(nn.Module):
         """Parameters that this project adds to the backbone."""
         return list(self._number_modules().parameters())
 
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.backbone.device
+
+    @property
+    def context_length(self) -> int:
+        """Greatest number of tokens that the backbone was made for."""
+        return context_length(self.backbone.config)
+
+    @property
+    def end_token_ids(self) -> frozenset[int]:
+        """The tokens that end a text."""
+        known = self.backbone.generation_config.eos_token_id
+        if known is None:
+            known = self.tokenizer.base.eos_token_id
+        return frozenset([known] if isinstance(known, int) else known or ())
+
+    def embed(self, input_ids: Tensor, number_features: Tensor) -> Tensor:
+        """Embeddings (B, T, H) of tokens (B, T) and of the numbers (B, T, F) among them."""
+        embeddings = self.backbone.get_input_embeddings()(input_ids)
+        return embeddings + self.number_embedding(number_features).to(embeddings.dtype)
+
     def forward(self, batch: Batch) -> Latent:
         """Latent cause at every position, loc (B, T, H) and scale (B, T, 1)."""
-        embeddings = self.backbone.get_input_embeddings()(batch.input_ids)
-        embeddings = embeddings + self.number_embedding(batch.number_features).to(embeddings.dtype)
         outputs = self.backbone.base_model(
-            inputs_embeds=embeddings, attention_mask=batch.attention_mask, use_cache=False
+            inputs_embeds=self.embed(batch.input_ids, batch.number_features),
+            attention_mask=batch.attention_mask,
+            use_cache=False,
         )
         return self.abduction(outputs.last_hidden_state)
 
@@ -309,51 +312,27 @@ class NumberLM(nn.Module):
             Term((gate * (value + pointer)).sum(), count),
         )
 
-    @torch.no_grad()
-    def predict(self, prompts: list[str]) -> list[Prediction]:
-        """The number that comes after each prompt.
+    def predict(self, prompts: Sequence[str], batch_size: int = 32) -> list[Prediction]:
+        """The number that comes after each prompt; see `numlm.prediction.predict_batch`.
 
-        Where the prompt does not end in a space the number may follow at once (Chinese) or after a
-        space (English); the more probable way is taken, and `p_number` is the probability of
-        either.
+        Args:
+            prompts: Texts that a number may follow.
+            batch_size: How many are read at once.
 
         Raises:
-            ValueError: If a prompt is empty.
+            ValueError: If a prompt is empty or longer than the model's context.
         """
-        if not all(prompts):
-            raise ValueError("a prompt is empty: there is nothing a number could follow")
-        was_training = self.training
-        self.eval()
-        predictions = [self._predict_one(prompt) for prompt in prompts]
-        self.train(was_training)
-        return predictions
+        with inference(self):
+            return [
+                prediction
+                for start in range(0, len(prompts), batch_size)
+                for prediction in predict_batch(self, prompts[start : start + batch_size])
+            ]
 
-    def _predict_one(self, prompt: str) -> Prediction:
-        leads = [""] if prompt[-1].isspace() else ["", " "]
-        candidates = []
-        for lead in leads:
-            encoding = self.tokenizer.encode(prompt + lead)
-            batch = collate(
-                [Record(encoding)], self.tokenizer.num_token_id, self.tokenizer.pad_token_id
-            )
-            batch = Batch(*(t.to(next(self.parameters()).device) for t in batch))
-            latent = self(batch)
-            scores = self.token_scores(latent)[0]
-            p_number = self.token_head.prob(scores[-1], self.tokenizer.num_token_id).item()
-            if lead:
-                p_number *= self.token_head.prob(scores[-2], encoding.input_ids[-1]).item()
-            candidates.append((p_number, lead, latent, batch))
-        p_number, lead, latent, batch = max(candidates, key=lambda candidate: candidate[0])
-        last = torch.tensor([[batch.input_ids.shape[1] - 1]], device=batch.input_ids.device)
-        mixture = self.number_answer(latent, batch, last).mixture()
-        _, source = mixture.point()
-        low, high = mixture.interval(self.interval_level(source, INTERVAL))
-        value = mixture.printed().item()
-        return Prediction(
-            value=value,
-            low=low.item(),
-            high=high.item(),
-            p_number=sum(candidate[0] for candidate in candidates),
-            source=int(source.item()) if source.item() >= 0 else None,
-            text=prompt + lead + render(value),
-        )
+    def generate(self, prompts: Sequence[str], **options: Any) -> list[Continuation]:  # noqa: ANN401
+        """Continue prompts; see `numlm.generation.write` for the options."""
+        return write(self, prompts, **options)
+
+    def generate_text(self, prompts: Sequence[str], **options: Any) -> list[str]:  # noqa: ANN401
+        """The prompts with what follows them, numbers rendered; options as of `generate`."""
+        return [continuation.text for continuation in self.generate(prompts, **options)]

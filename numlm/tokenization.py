@@ -67,6 +67,12 @@ class NumberTokenizer:
                 return int(token_id)
         return 0
 
+    @property
+    def end_token_id(self) -> int | None:
+        """Id of the token that ends a text, if the base tokenizer has one."""
+        token_id = self.base.eos_token_id
+        return None if token_id is None else int(token_id)
+
     def encode(self, text: str) -> Encoding:
         """Encode one text."""
         return self.encode_batch([text])[0]
@@ -114,6 +120,21 @@ class NumberTokenizer:
 
     def decode(self, input_ids: Sequence[int], numbers: Sequence[Number | float] = ()) -> str:
         """Text of token ids, the numbers written in place; `<NUM>` where none is left."""
+        return "".join(self.decode_pieces(input_ids, numbers))
+
+    def decode_pieces(
+        self,
+        input_ids: Sequence[int],
+        numbers: Sequence[Number | float] = (),
+        after_text: bool = False,
+    ) -> list[str]:
+        """Text, number, text, ..., text of token ids; `<NUM>` where no number is left.
+
+        Args:
+            input_ids: The ids.
+            numbers: The numbers in order.
+            after_text: Whether the ids go on from a text.
+        """
         pieces: list[str] = []
         run: list[int] = []
         left = iter(numbers)
@@ -121,7 +142,7 @@ class NumberTokenizer:
             if token_id != self.num_token_id:
                 run.append(token_id)
                 continue
-            pieces.append(self._decode_run(run, after_number=bool(pieces)))
+            pieces.append(self._decode_run(run, after_number=after_text or bool(pieces)))
             number = next(left, None)
             surface = (
                 number.surface
@@ -132,7 +153,7 @@ class NumberTokenizer:
             )
             pieces.append(NUM_TOKEN if surface is None else surface)
             run = []
-        return "".join(pieces[:-1])
+        return pieces[:-1]
 
     def _decode_run(self, ids: list[int], after_number: bool) -> str:
         """Text of ids without numbers; a space that SentencePiece drops at a start is kept."""

@@ -7,14 +7,12 @@ from hypothesis import strategies as st
 
 from numlm import clock
 from numlm.batch import IGNORE, Batch, Record, collate, positions_of, take_positions
-from numlm.parsing import Number
-from numlm.tokenization import Encoding
 
 NUM, PAD = 9, 5
 
 
 def _record(ids: list[int], values: list[float], answers: tuple[int, ...], i: int) -> Record:
-    return Record(Encoding(ids, [Number(value, str(value)) for value in values]), answers, i)
+    return Record(ids, values, answers, i)
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ NUMBERS = [
 
 
 def batch_of(model: NumberLM, texts: list[str]) -> Batch:
-    records = [Record(model.tokenizer.encode(text)) for text in texts]
+    records = [Record.of(model.tokenizer.encode(text)) for text in texts]
     return collate(records, model.tokenizer.num_token_id, model.tokenizer.pad_token_id)
 
 
@@ -410,7 +410,7 @@ def test_predictions_have_a_text_an_interval_and_a_source(embedded: NumberLM) ->
     assert english.source in (0, None)
     if chinese.source == 0:
         assert chinese.value == 7.0
-    with pytest.raises(ValueError, match="prompt is empty"):
+    with pytest.raises(ValueError, match="prompt 0 is empty"):
         embedded.predict([""])
 
 

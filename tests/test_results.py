@@ -54,7 +54,7 @@ def test_mistakes_are_counted_by_context(embedded_data: NumberDataModule) -> Non
     tokenizer = embedded_data.tokenizer
     assert tokenizer is not None
     num = tokenizer.num_token_id
-    ids = embedded_data.evaluation_records("basic")[0].encoding.input_ids
+    ids = embedded_data.evaluation_records("basic")[0].input_ids
     other = tokenizer.encode("green").input_ids[0]
     rows = rows_of(embedded_data, "basic", [0.0] * 9)
     mistakes = [(0, 3, num, ids[4]), (0, 3, num, ids[4]), (0, len(ids) - 2, other, num)]

@@ -35,7 +35,7 @@ def _batch(
 ) -> Batch:
     answers = answers or [()] * len(texts)
     records = [
-        Record(model.tokenizer.encode(text), asked, first_id + i)
+        Record.of(model.tokenizer.encode(text), asked, first_id + i)
         for i, (text, asked) in enumerate(zip(texts, answers, strict=True))
     ]
     return collate(records, model.tokenizer.num_token_id, model.tokenizer.pad_token_id)
@@ -294,7 +294,7 @@ def test_rows_do_not_depend_on_the_rest_of_the_batch(
     eager: NumberLM, scored: Scores, order: list[int]
 ) -> None:
     """Padding changes sums of products in their last digits only."""
-    records = [Record(eager.tokenizer.encode(TEXTS[i]), ASKED[i], i) for i in order]
+    records = [Record.of(eager.tokenizer.encode(TEXTS[i]), ASKED[i], i) for i in order]
     batch = collate(records, eager.tokenizer.num_token_id, eager.tokenizer.pad_token_id)
     scores = score_batch(eager, batch)
     assert scores.records[:, 0].tolist() == order
