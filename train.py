@@ -1,10 +1,13 @@
-"""NumLM's command line.
+r"""NumLM's command line.
 
     python train.py fit              # the whole experiment on the embedded checkpoint
     python train.py fit --seeds 5    # five of them: median and range of every figure
     python train.py fit --config configs/smoke.yaml    # the same in seconds, to see it run
     python train.py fit --config configs/qwen2.5-0.5b.yaml --model.qwen_model_path FOLDER
+    python train.py fit --data.train_file train.jsonl --data.test_file test.jsonl     # own data
     python train.py test --model.qwen_model_path results/latest/model
+    python train.py predict --model.qwen_model_path results/latest/model \
+        --data.predict_file in.jsonl --predictions.path out.jsonl
     python train.py fit --help
 
 `configs/default.yaml` is read first, `--config` files and options after it in their order; the
@@ -20,13 +23,24 @@ from pathlib import Path
 from jsonargparse.typing import PositiveInt
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
+from callbacks.predictions import PredictionsError, WritePredictions
 from callbacks.run_folder import RunFolderError, timestamped
 from callbacks.spread import run_seeds
 from datamodules.number_data_module import NumberDataModule
+from datamodules.row_files import DataNotFoundError
+from datamodules.rows import BadRow
 from lightning_modules.number_lm import NumberLMModule
 from numlm.checkpoint import ModelNotFoundError
+from numlm.hub import HubError
+from numlm.identity import ModelMismatchError
+from numlm.lora import PeftMissingError
 
 DEFAULT_CONFIG = Path(__file__).resolve().parent / "configs" / "default.yaml"
+# Errors that a user can mend, whose message is one sentence.
+_MENDABLE = (
+    *(BadRow, DataNotFoundError, PredictionsError, RunFolderError, HubError),
+    *(ModelNotFoundError, ModelMismatchError, PeftMissingError),
+)
 
 
 class NumberLMCLI(LightningCLI):
@@ -36,6 +50,7 @@ class NumberLMCLI(LightningCLI):
         """The data module tokenizes with the model's tokenizer; one seed makes a run another."""
         parser.link_arguments("model.qwen_model_path", "data.qwen_model_path")
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+        parser.add_lightning_class_args(WritePredictions, "predictions")
         parser.add_argument(
             "--seeds",
             type=PositiveInt,
@@ -50,8 +65,17 @@ class NumberLMCLI(LightningCLI):
         super().parse_arguments(parser, args)
 
     def before_instantiate_classes(self) -> None:
-        """Where several seeds are asked for, run them instead."""
+        """Set up `predict`; where several seeds are asked for, run them instead."""
         config = self.config[self.subcommand]
+        if self.subcommand == "predict":
+            if config.predictions.path is None:
+                raise SystemExit("error: say where to write: --predictions.path out.jsonl")
+            # The file is all that is written, and what is in it is not kept in memory too.
+            config.trainer.logger = False
+            self.save_config_callback = None
+            config.return_predictions = False
+        elif config.predictions.path is not None:
+            raise SystemExit("error: --predictions.path is an option of `predict`")
         if config.seeds == 1:
             return
         if self.subcommand != "fit" or not isinstance(self.arguments, list):
@@ -82,7 +106,7 @@ def main(args: ArgsType = None) -> NumberLMCLI:
             },
             args=["fit"] if args is None and len(sys.argv) == 1 else args,
         )
-    except (ModelNotFoundError, RunFolderError) as error:
+    except _MENDABLE as error:
         raise SystemExit(f"error: {error}") from None
 
 

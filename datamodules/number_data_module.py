@@ -1,8 +1,9 @@
-"""The data of the experiment: the evaluation sets, the training mix, a validation split."""
+"""The data of a run: generated text and its evaluation sets, or somebody's own rows."""
 
 import itertools
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 from lightning import LightningDataModule
@@ -18,12 +19,17 @@ from datamodules import (
     question_answering,
     training_mix,
 )
+from datamodules.evaluation_set import EvaluationSet
 from datamodules.examples import Example
+from datamodules.own_data import OwnData, Rows, Sources
+from datamodules.prompt_stream import PromptStream
+from datamodules.row_files import DataNotFoundError
+from datamodules.rows import Columns
 from datamodules.sampling import EvenBatchSampler, LengthBatchSampler
-from datamodules.vocabulary import LANGUAGES
+from datamodules.token_store import OnError
 from numlm.batch import Batch, Record, collate
-from numlm.checkpoint import load_tokenizer
-from numlm.floors import Question, questions
+from numlm.checkpoint import load_context_length, load_tokenizer
+from numlm.floors import Question
 from numlm.tokenization import NumberTokenizer
 
 Generator = Callable[[int, int], list[Example]]
@@ -42,27 +48,52 @@ _ENCODE_AT_ONCE = 2000
 
 
 class NumberDataModule(LightningDataModule):
-    """Generated text in English and Chinese, tokenized with the model's own tokenizer.
+    """Generated text in English and Chinese, or own data, tokenized with the model's tokenizer.
+
+    Own data are JSONL (also `.gz`), CSV or Parquet files, folders of them, or the name of a
+    Hugging Face data set (`NAME` or `NAME:SPLIT`). A row has a `text` (the loss is on all of it)
+    or a `prompt` and an `answer` (the loss is on the answer). Where `train_file` is given and one
+    of the others is not, a tenth of its rows is held out in its place.
 
     Args:
         qwen_model_path: Folder or hub name of the model whose tokenizer is used; set by
             `model.qwen_model_path`.
-        num_samples: Training texts of an epoch.
-        val_samples: Validation texts, for the validation loss and to calibrate intervals on.
-        eval_samples: Examples of each evaluation set but the next.
+        train_file: Own rows to train on, instead of generated text.
+        val_file: Own rows for the validation loss and the calibration of intervals.
+        test_file: Own rows to evaluate on before and after, instead of the generated sets.
+        predict_file: Rows that `predict` gives numbers for.
+        text_column: Column of whole texts.
+        prompt_column: Column of what stands before an answer.
+        answer_column: Column of answers.
+        on_error: What to do about a row that cannot be used: "raise", or "skip" and count.
+        cache_dir: Where tokenized own data are kept, by content and tokenizer.
+        num_samples: Generated training texts of an epoch.
+        val_samples: Validation texts, for the validation loss and to calibrate intervals on; the
+            most that are held out of own data.
+        eval_samples: Examples of each generated evaluation set but the next; the most rows that
+            are held out of own data to evaluate on.
         noisy_samples: Examples of `noisy_readings`; more than of the others, for a coverage of
             50 % measured on 200 is only known to within 7 points.
         batch_size: Texts a training step, on every device.
-        eval_batch_size: Texts a batch of the evaluation.
+        eval_batch_size: Texts a batch of the evaluation and of `predict`.
         num_workers: Worker processes that put batches together.
-        seed: Seed of the training text and its order; set by `seed_everything`. The evaluation
-            sets have one of their own.
-        eval_seed: Seed of the evaluation sets.
+        seed: Seed of the training text, its order and the rows held out; set by
+            `seed_everything`. The generated evaluation sets have one of their own.
+        eval_seed: Seed of the generated evaluation sets.
     """
 
     def __init__(
         self,
         qwen_model_path: str,
+        train_file: str | None = None,
+        val_file: str | None = None,
+        test_file: str | None = None,
+        predict_file: str | None = None,
+        text_column: str = "text",
+        prompt_column: str = "prompt",
+        answer_column: str = "answer",
+        on_error: OnError = "raise",
+        cache_dir: str = "~/.cache/numlm",
         num_samples: int = 1000,
         val_samples: int = 200,
         eval_samples: int = 200,
@@ -84,54 +115,92 @@ class NumberDataModule(LightningDataModule):
             if locals()[name] < least:
                 raise ValueError(f"data.{name} is {locals()[name]}, but must be at least {least}")
         self.qwen_model_path = qwen_model_path
+        self.predict_file = predict_file
+        self.columns = Columns(text_column, prompt_column, answer_column)
+        self.on_error = on_error
         self.num_samples = num_samples
         self.val_samples = val_samples
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.num_workers = num_workers
         self.seed = seed
+        self.own = OwnData(
+            Sources(train_file, val_file, test_file),
+            self.columns,
+            on_error,
+            Path(cache_dir).expanduser(),
+            seed,
+            {"validation": val_samples, "test": eval_samples},
+        )
         self.examples = {
             name: generate(noisy_samples if name == "noisy_readings" else eval_samples, eval_seed)
             for name, generate in EVALUATION_SETS.items()
+            if not (train_file or test_file)
         }
-        self.tokenizer: NumberTokenizer | None = None
-        self._train: list[Record] = []
-        self._val: list[Record] = []
-        self._evaluation: dict[str, list[Record]] = {}
+        self._train: Sequence[Record] = []
+        self._val: Sequence[Record] = []
+        self._evaluation: dict[str, EvaluationSet] = {}
+
+    @cached_property
+    def tokenizer(self) -> NumberTokenizer:
+        """The model's tokenizer."""
+        base = load_tokenizer(self.qwen_model_path)
+        return NumberTokenizer(base, num_token_id=len(base))
+
+    def prepare_data(self) -> None:
+        """Tokenize own data, once on every machine; the other processes wait."""
+        self.own.open(self.qwen_model_path, self.tokenizer, show_progress=True)
 
     def setup(self, stage: str) -> None:
         """Tokenize what the stage needs."""
-        if self.tokenizer is None:
-            base = load_tokenizer(self.qwen_model_path)
-            self.tokenizer = NumberTokenizer(base, num_token_id=len(base))
+        if stage == "predict":
+            if self.predict_file is None:
+                raise DataNotFoundError("nothing to predict: give --data.predict_file")
+            return
+        self.own.open(self.qwen_model_path, self.tokenizer, show_progress=self._process()[0] == 0)
         if not self._evaluation:
             self._evaluation = {
-                name: self._encode(examples) for name, examples in self.examples.items()
-            }
+                name: EvaluationSet.of_examples(examples, self._encode(examples))
+                for name, examples in self.examples.items()
+            } or self.own.evaluation_sets()
         if stage == "fit" and not self._train:
-            reserved = training_mix.reserved_sentences(
-                itertools.chain.from_iterable(self.examples.values())
-            )
-            val = list(
-                itertools.islice(
-                    training_mix.generate(f"validation/{self.seed}", reserved), self.val_samples
-                )
-            )
-            train = itertools.islice(training_mix.generate(self.seed, reserved), self.num_samples)
-            self._val = self._encode(val, ended=True)
-            self._train = self._encode(
-                tqdm(
-                    train,
-                    desc="Writing training text",
-                    total=self.num_samples,
-                    unit=" texts",
-                    disable=self._process()[0] != 0,
-                ),
-                ended=True,
+            if self.own.sources.train:
+                self._set_up_own_training()
+            else:
+                self._generate_training()
+
+    def _set_up_own_training(self) -> None:
+        self._train = self.own.rows("train")
+        self._val = self.own.rows("validation")
+        least = self.batch_size * self._process()[1]
+        if len(self._train) < least:
+            raise DataNotFoundError(
+                f"{len(self._train)} rows of {self.own.sources.train} are left to train on, but a "
+                f"step takes {least}: lower --data.batch_size"
             )
 
+    def _generate_training(self) -> None:
+        """Generate training and validation text that shares no sentence with the sets."""
+        reserved = training_mix.reserved_sentences(
+            itertools.chain.from_iterable(self.examples.values())
+        )
+        val = itertools.islice(
+            training_mix.generate(f"validation/{self.seed}", reserved), self.val_samples
+        )
+        train = itertools.islice(training_mix.generate(self.seed, reserved), self.num_samples)
+        self._val = self._encode(val, ended=True)
+        self._train = self._encode(
+            tqdm(
+                train,
+                desc="Writing training text",
+                total=self.num_samples,
+                unit=" texts",
+                disable=self._process()[0] != 0,
+            ),
+            ended=True,
+        )
+
     def _encode(self, examples: Iterable[Example], ended: bool = False) -> list[Record]:
-        assert self.tokenizer is not None
         end = self.tokenizer.end_token_id if ended else None
         records: list[Record] = []
         stream = iter(examples)
@@ -143,10 +212,11 @@ class NumberDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Training batches."""
-        lengths = [len(record.input_ids) for record in self._train]
         rank, world_size = self._process()
         dataset: Any = self._train
-        sampler = LengthBatchSampler(lengths, self.batch_size, self.seed, rank, world_size)
+        sampler = LengthBatchSampler(
+            _lengths(self._train), self.batch_size, self.seed, rank, world_size
+        )
         return DataLoader(
             dataset,
             batch_sampler=sampler,
@@ -155,12 +225,26 @@ class NumberDataModule(LightningDataModule):
         )
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """Validation batches of the training mix."""
+        """Validation batches of the training text."""
         return self._in_order(self._val)
 
     def test_dataloader(self) -> list[DataLoader[Any]]:
         """The evaluation sets, in the order of `evaluation_names`."""
-        return [self._in_order(records) for records in self._evaluation.values()]
+        return [self._in_order(found.records) for found in self._evaluation.values()]
+
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """The rows to predict numbers for, streamed."""
+        assert self.predict_file is not None
+        stream = PromptStream(
+            self.predict_file,
+            self.columns,
+            self.tokenizer,
+            load_context_length(self.qwen_model_path),
+            self.on_error,
+            self.eval_batch_size,
+            *self._process(),
+        )
+        return DataLoader(stream, batch_size=None)
 
     @property
     def evaluation_names(self) -> list[str]:
@@ -169,55 +253,40 @@ class NumberDataModule(LightningDataModule):
 
     def evaluation_records(self, name: str) -> list[Record]:
         """The encoded texts of an evaluation set, a record's id being its place."""
-        return self._evaluation[name]
+        return self._evaluation[name].records
 
-    def evaluation_facts(self, name: str) -> list[dict[str, str | bool]]:
-        """What is known of each text of an evaluation set: language, wording, distractors."""
-        return [
-            {
-                "language": example.language,
-                "wording": str(example.wording),
-                "distractors": example.distractors,
-            }
-            for example in self.examples[name]
-        ]
+    def evaluation_facts(self, name: str) -> list[dict[str, str | int | bool]]:
+        """What is known of each text of an evaluation set; own rows: the line."""
+        return self._evaluation[name].facts
 
     def evaluation_groups(self, name: str) -> dict[str, list[int]]:
-        """Record ids of an evaluation set by wording, by language and by distractors."""
-        groups: dict[str, list[int]] = {
-            group: []
-            for group in ("seen", "unseen", *LANGUAGES, "with_distractors", "without_distractors")
-        }
-        for record_id, example in enumerate(self.examples[name]):
-            groups[example.wording].append(record_id)
-            groups[example.language].append(record_id)
-            groups[f"{'with' if example.distractors else 'without'}_distractors"].append(record_id)
-        return groups
+        """Record ids of an evaluation set by group; own rows have none."""
+        return self._evaluation[name].groups
 
     def evaluation_questions(self, name: str) -> list[Question]:
         """The numbers that an evaluation set asks for, in the order of its records."""
-        return [
-            question
-            for record_id, example in enumerate(self.examples[name])
-            for question in questions(example.text, example.answers, record_id)
-        ]
+        return self._evaluation[name].questions
 
     def best_answers(self, name: str) -> list[float | None]:
         """The best possible answer to each question of a set; None where the text tells it."""
-        return [example.best for example in self.examples[name] for _ in example.answers]
+        return self._evaluation[name].best
 
     def training_values(self) -> list[float]:
         """The numbers that the training texts ask for."""
+        if self.own.sources.train:
+            return self.own.training_values()
         return [record.values[index] for record in self._train for index in record.answers]
 
-    def _in_order(self, records: list[Record]) -> DataLoader[Any]:
+    def data_summary(self) -> list[dict[str, Any]]:
+        """Of every own source: role, source, rows, skipped, bad_rows (what was wrong)."""
+        return self.own.summary()
+
+    def _in_order(self, records: Sequence[Record]) -> DataLoader[Any]:
         dataset: Any = records
-        lengths = [len(record.input_ids) for record in records]
-        sampler = EvenBatchSampler(lengths, self.eval_batch_size, *self._process())
+        sampler = EvenBatchSampler(_lengths(records), self.eval_batch_size, *self._process())
         return DataLoader(dataset, batch_sampler=sampler, collate_fn=self._collate())
 
     def _collate(self) -> Callable[[list[Record]], Batch]:
-        assert self.tokenizer is not None
         return partial(
             collate,
             num_token_id=self.tokenizer.num_token_id,
@@ -226,3 +295,11 @@ class NumberDataModule(LightningDataModule):
 
     def _process(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+
+def _lengths(records: Sequence[Record]) -> Sequence[int]:
+    """Tokens of every record."""
+    if isinstance(records, Rows):
+        lengths: list[int] = records.lengths.tolist()
+        return lengths
+    return [len(record.input_ids) for record in records]

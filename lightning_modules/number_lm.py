@@ -1,7 +1,9 @@
 """The LightningModule: wires NumberLM to steps, logs and an optimizer. All maths is in `numlm`."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning import LightningModule
@@ -11,8 +13,11 @@ from transformers import get_cosine_schedule_with_warmup
 
 from numlm.batch import Batch
 from numlm.heads import SoftmaxHead, TokenHead
+from numlm.identity import Identity, ModelMismatchError
+from numlm.lora import Lora
 from numlm.model import NumberLM
 from numlm.number_head import NumberHead
+from numlm.prediction import Prediction, predict_batch
 from numlm.scoring import score_batch
 
 EMBEDDED_MODEL = str(Path(__file__).resolve().parents[1] / "assets" / "tiny-qwen2")
@@ -38,6 +43,7 @@ class NumberLMModule(LightningModule):
         attn_implementation: Attention of the backbone, "sdpa" or "eager".
         random_weights: Take the backbone's architecture with random weights, for tests of loading
             and speed.
+        lora: Train low-rank adapters beside a frozen backbone; None trains all of it.
     """
 
     def __init__(
@@ -53,15 +59,20 @@ class NumberLMModule(LightningModule):
         gate_alpha: float = 1.0,
         attn_implementation: str = "sdpa",
         random_weights: bool = False,
+        lora: Lora | None = None,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(ignore=["token_head", "number_head"])
+        if isinstance(lora, dict):  # from a checkpoint, which holds plain values only
+            lora = Lora(**lora)
+        self.save_hyperparameters(ignore=["token_head", "number_head", "lora"])
+        self.save_hyperparameters({"lora": lora and asdict(lora)})
         self.model = NumberLM.from_pretrained(
             qwen_model_path,
             token_head=token_head,
             number_head=number_head,
             attn_implementation=attn_implementation,
             random_weights=random_weights,
+            lora=lora,
         )
         self.lr = lr
         self.head_lr = head_lr
@@ -114,6 +125,44 @@ class NumberLMModule(LightningModule):
     ) -> dict[str, Tensor]:
         """Score a batch of an evaluation set, for the evaluation callback."""
         return score_batch(self.model, batch)._asdict()
+
+    def predict_step(self, batch: Any, batch_idx: int) -> list[Prediction]:  # noqa: ANN401
+        """The number that comes after each of the batch's `prompts`."""
+        return predict_batch(self.model, batch.prompts) if batch.prompts else []
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what was trained only, and say which model it belongs to."""
+        checkpoint["identity"] = asdict(self.model.identity)
+        checkpoint["lora"] = self.model.lora and asdict(self.model.lora)
+        for name in self._frozen():
+            del checkpoint["state_dict"][name]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another model; what was frozen is as it was loaded.
+
+        Raises:
+            ModelMismatchError: If the checkpoint is of another backbone, tokenizer or adapters.
+        """
+        owner = "the checkpoint"
+        Identity.read(checkpoint.get("identity", {}), owner).check(
+            self.model.identity, owner, "model.qwen_model_path"
+        )
+        lora = self.model.lora and asdict(self.model.lora)
+        if checkpoint["lora"] != lora:
+            raise ModelMismatchError(
+                f"the checkpoint was trained with model.lora {checkpoint['lora']}, but here it is "
+                f"{lora}: give the same settings"
+            )
+        # Lightning's strict loading then finds every other missing or unknown weight.
+        checkpoint["state_dict"] = {**self._frozen(), **checkpoint["state_dict"]}
+
+    def _frozen(self) -> dict[str, Tensor]:
+        """Weights that are not trained, by name; a tied one by each of its names."""
+        return {
+            name: parameter.detach()
+            for name, parameter in self.named_parameters(remove_duplicate=False)
+            if not parameter.requires_grad
+        }
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW with two learning rates, linear warm-up and cosine decay."""

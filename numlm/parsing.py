@@ -79,13 +79,19 @@ def parse_value(surface: str) -> float | None:
     return None if math.isinf(value) or underflows else value
 
 
-def find_numbers(text: str) -> Iterator[tuple[int, int, Number]]:
-    """Yield (start, end, number) for every number of the text, from left to right."""
+def find_surfaces(text: str) -> Iterator[tuple[int, int, str]]:
+    """Yield (start, end, surface) for all that is written as a number, beyond float64 or not."""
     for match in _PATTERN.finditer(text):
         if match.lastgroup == "number":
-            value = parse_value(match.group())
-            if value is not None:
-                yield match.start(), match.end(), Number(value, match.group())
+            yield match.start(), match.end(), match.group()
+
+
+def find_numbers(text: str) -> Iterator[tuple[int, int, Number]]:
+    """Yield (start, end, number) for every number of the text, from left to right."""
+    for start, end, surface in find_surfaces(text):
+        value = parse_value(surface)
+        if value is not None:
+            yield start, end, Number(value, surface)
 
 
 def split_numbers(text: str) -> list[str | Number]:

@@ -58,6 +58,7 @@ class NumberTokenizer:
             )
         self.base = base
         self.num_token_id = num_token_id
+        self._decoded_lengths: dict[int, int] = {}
 
     @property
     def pad_token_id(self) -> int:
@@ -82,17 +83,17 @@ class NumberTokenizer:
         if not texts:
             return []
         replaced = [_replace_numbers(text) for text in texts]
-        encoded = self.base(
-            [text for text, _, _ in replaced],
-            add_special_tokens=False,
-            return_offsets_mapping=True,
-            return_attention_mask=False,
-        )
+        # What the base tokenizer calls: three times as fast as through its own conversions.
+        backend = self.base.backend_tokenizer
+        backend.no_padding()
+        backend.no_truncation()
+        encoded = backend.encode_batch([text for text, _, _ in replaced], add_special_tokens=False)
         return [
-            Encoding(self._insert(text, ids, offsets, starts) if starts else ids, numbers)
-            for (text, starts, numbers), ids, offsets in zip(
-                replaced, encoded["input_ids"], encoded["offset_mapping"], strict=True
+            Encoding(
+                self._insert(text, found.ids, found.offsets, starts) if starts else found.ids,
+                numbers,
             )
+            for (text, starts, numbers), found in zip(replaced, encoded, strict=True)
         ]
 
     def _insert(
@@ -108,12 +109,17 @@ class NumberTokenizer:
                 result.append(token_id)
             else:  # the token holds a number: keep what stands around it
                 # Some tokenizers' offsets leave out the space that a token begins with.
-                start = min(start, end - len(self.base.decode([token_id])))
+                start = min(start, end - self._decoded_length(token_id))
                 while position < end:
                     result += [*self._plain_ids(text[start:position]), self.num_token_id]
                     start, position = position + 1, next(pending)
                 result += self._plain_ids(text[start:end])
         return result
+
+    def _decoded_length(self, token_id: int) -> int:
+        if token_id not in self._decoded_lengths:
+            self._decoded_lengths[token_id] = len(self.base.decode([token_id]))
+        return self._decoded_lengths[token_id]
 
     def _plain_ids(self, text: str) -> list[int]:
         return list(self.base(text, add_special_tokens=False)["input_ids"]) if text else []

@@ -52,7 +52,6 @@ def test_the_worst_answers_come_first_with_their_text(embedded_data: NumberDataM
 
 def test_mistakes_are_counted_by_context(embedded_data: NumberDataModule) -> None:
     tokenizer = embedded_data.tokenizer
-    assert tokenizer is not None
     num = tokenizer.num_token_id
     ids = embedded_data.evaluation_records("basic")[0].input_ids
     other = tokenizer.encode("green").input_ids[0]
