@@ -25,8 +25,8 @@ class EvaluationData(Protocol):
     def evaluation_records(self, name: str) -> list[Record]:
         """The encoded texts of a set, a record's id being its place."""
 
-    def evaluation_facts(self, name: str) -> list[dict[str, str | bool]]:
-        """What is known of each text of a set: language, wording, distractors."""
+    def evaluation_facts(self, name: str) -> list[dict[str, str | int | bool]]:
+        """What is known of each text of a set, under the same keys for all texts."""
 
     def evaluation_groups(self, name: str) -> dict[str, list[int]]:
         """Record ids of a set by group, for figures of their own."""
@@ -36,6 +36,9 @@ class EvaluationData(Protocol):
 
     def best_answers(self, name: str) -> list[float | None]:
         """The best possible answer to each question; None where the text tells it."""
+
+    def data_summary(self) -> list[dict[str, Any]]:
+        """Of every own source: role, source, rows, skipped, bad_rows (what was wrong)."""
 
     def training_values(self) -> list[float]:
         """The numbers that the training texts ask for."""

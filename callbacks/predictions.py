@@ -20,7 +20,7 @@ class WritePredictions(Callback):
     """Writes what `predict` says of every row.
 
     A line has `value`, `low`, `high` (ends of the 80 % interval), `p_number`, `source` (which
-    number of the prompt was copied, from 0; null for a new one) and `text` (the prompt, continued);
+    number of the prompt was copied, from 0; null for a new one) and `text` (the prompt continued);
     a row that cannot be used has an `error` instead. Lines are written as they come, beside the
     target, and moved there at the end: a run that fails leaves nothing behind.
 

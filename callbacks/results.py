@@ -96,8 +96,9 @@ def write_answers(path: Path, data: EvaluationData, rows: dict[str, Scores]) -> 
     """Write every answer as a row of CSV: what was asked, the truth, what the model said."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
+        known = list(next(iter(data.evaluation_facts(name)[0] for name in rows)))
         writer.writerow(
-            ["set", "record", "language", "wording", "distractors", "prompt"]
+            ["set", "record", *known, "prompt"]
             + ["answer" if name == "median" else name for name in _ANSWER_COLUMNS]
         )
         for name, scores in rows.items():
@@ -107,10 +108,9 @@ def write_answers(path: Path, data: EvaluationData, rows: dict[str, Scores]) -> 
                 values = dict(zip(SLOT_COLUMNS, slot, strict=True))
                 for whole in ("source", "rank"):
                     values[whole] = int(values[whole])
-                about = facts[question.record]
                 writer.writerow(
-                    [name, question.record, about["language"], about["wording"]]
-                    + [about["distractors"], question.prompt]
+                    [name, question.record, *(facts[question.record][fact] for fact in known)]
+                    + [question.prompt]
                     + [values[key] for key in _ANSWER_COLUMNS]
                 )
 

@@ -17,8 +17,10 @@ from typing import Any
 import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 from torch.utils.tensorboard import SummaryWriter
+
+from callbacks.evaluation_data import evaluation_data
 
 RUN_FILE = "run.json"
 _PACKAGES = (
@@ -108,6 +110,7 @@ class RunRecord(Callback):
                 "started": time.strftime("%Y-%m-%d %H:%M:%S"),
                 "command": shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]]),
                 "calibration": None,
+                "data": evaluation_data(trainer).data_summary(),
                 "versions": {
                     "python": platform.python_version(),
                     **{name: version(name) for name in _PACKAGES},
@@ -143,9 +146,24 @@ class RunRecord(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write how long training took; comes before what else happens at the end."""
         folder = run_folder(trainer)
+        _tell_skipped(trainer)
         if trainer.is_global_zero:
             trained = time.monotonic() - (self._first_step or time.monotonic())
             update_run_record(folder, {"seconds": {"training": round(trained, 1)}})
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say which rows took no part."""
+        _tell_skipped(trainer)
+
+
+def _tell_skipped(trainer: Trainer) -> None:
+    """Warn of the rows of own data that were skipped."""
+    for source in evaluation_data(trainer).data_summary():
+        if source["skipped"]:
+            rank_zero_warn(
+                f"{source['skipped']} bad rows of {source['source']} were skipped; the first: "
+                f"{source['bad_rows'][0]}"
+            )
 
 
 def run_folder(trainer: Trainer) -> Path:

@@ -9,7 +9,7 @@ from callbacks.findings import (
     strongest_floor,
     unbeaten_floors,
 )
-from callbacks.markdown import SetTables, figure_text, metric_text, percent, table
+from callbacks.markdown import SetTables, cell, figure_text, metric_text, percent, table
 from callbacks.words import knows_set
 
 METRICS = (
@@ -38,6 +38,27 @@ class FigureTables(SetTables):
                 ]
                 for name, entry in self.run.finetuned.items()
             ),
+        )
+
+    def own_data(self) -> str:
+        """Where own rows come from, and how many took no part; empty for generated text."""
+        sources = self.run.run["data"]
+        headings = ("role", "source", "rows", "skipped")
+        return (
+            ""
+            if not sources
+            else table(
+                [self.word(f"data.{heading}") for heading in headings],
+                (
+                    [
+                        self.word(f"data.{source['role']}"),
+                        cell(source["source"]),
+                        str(source["rows"]),
+                        str(source["skipped"]),
+                    ]
+                    for source in sources
+                ),
+            )
         )
 
     def headline(self) -> str:

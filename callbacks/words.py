@@ -44,6 +44,14 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "不含任何数值；半数文本含日期、时间、版本号或地址",
     ),
     "about.own": ("your own data", "用户自有数据"),
+    # Sources of own data.
+    "data.role": ("own data for", "自有数据用于"),
+    "data.source": ("source", "来源"),
+    "data.rows": ("rows", "行数"),
+    "data.skipped": ("skipped rows", "跳过的行数"),
+    "data.train": ("training", "训练"),
+    "data.validation": ("validation", "验证"),
+    "data.test": ("evaluation", "评估"),
     # Figures.
     "metric.accuracy": ("accuracy", "准确率"),
     "metric.mean_rank": ("mean rank", "平均排名"),

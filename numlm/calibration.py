@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 INTERVAL = 0.8  # level of the interval that answers state
 PERCENT = torch.arange(1, 100, dtype=torch.float64) / 100
-LEAST_ANSWERS = 99  # with fewer the 99 % interval would have to be infinite
+LEAST_ANSWERS = 19  # with fewer the 95 % interval would have to be infinite
 
 
 class Calibration(nn.Module):
@@ -45,11 +45,13 @@ class Calibration(nn.Module):
     def fit(self, needed: Tensor) -> None:
         """Calibrate on held-out answers.
 
+        Levels above n / (n + 1), of which n answers cannot tell anything, become 1.
+
         Args:
             needed: (n,) the level that each truth needed, from new values only.
 
         Raises:
-            ValueError: If there are fewer than 99.
+            ValueError: If there are fewer than 19.
         """
         count = len(needed)
         if count < LEAST_ANSWERS:
@@ -58,8 +60,8 @@ class Calibration(nn.Module):
                 "validation split's answers must be new ones"
             )
         ranks = [math.ceil((count + 1) * percent / 100) for percent in range(1, 100)]
-        ordered = needed.double().sort().values
-        self.levels.copy_(ordered[torch.tensor(ranks) - 1])
+        ordered = torch.cat([needed.double().sort().values, torch.ones(1).to(needed.double())])
+        self.levels.copy_(ordered[torch.tensor(ranks).clamp(max=count + 1) - 1])
         self.answers.fill_(count)
 
     def model_level(self, nominal: float) -> float:

@@ -152,12 +152,24 @@ def test_nominal_levels_keep_the_shape_and_type_of_what_they_are_asked_for() -> 
     assert nominal.tolist() == pytest.approx([0.12, 0.87])
 
 
-@pytest.mark.parametrize("n", [0, 1, 98])
+@pytest.mark.parametrize("n", [19, 40, 98])
+def test_levels_that_few_answers_cannot_tell_are_one(n: int) -> None:
+    """The interval of 95 % is known from 19 answers on; those beyond n / (n + 1) hold everything."""
+    needed = _rand(n)
+    levels = _mended(_fitted(needed))
+    assert levels[94] <= needed.max().item()
+    for percent in range(1, 100):
+        rank = -(-(n + 1) * percent // 100)
+        expected = sorted(needed.tolist())[rank - 1] if rank <= n else 1.0
+        assert levels[percent - 1] == pytest.approx(expected, rel=0, abs=1e-12), percent
+
+
+@pytest.mark.parametrize("n", [0, 1, 18])
 def test_too_few_answers_are_refused(n: int) -> None:
-    assert LEAST_ANSWERS == 99
+    assert LEAST_ANSWERS == 19
     calibration = Calibration()
     with pytest.raises(
-        ValueError, match=rf"^{n} new values are too few .* at least 99 of the val"
+        ValueError, match=rf"^{n} new values are too few .* at least 19 of the val"
     ):
         calibration.fit(_rand(n))
     assert not calibration.fitted
