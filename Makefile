@@ -1,13 +1,14 @@
 # make experiment   set up .venv, then run the default experiment (no network after the set-up)
 # make test         set up .venv, then lint, types and all tests
 # make lint         lint and types
+# make demo         try the trained model on a page of its own, at http://127.0.0.1:7860
 # make tensorboard  curves and charts of all runs
 # make checkpoint   rebuild the embedded checkpoint from its seed (about an hour on two CPU cores)
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: experiment test lint tensorboard checkpoint
+.PHONY: experiment test lint demo tensorboard checkpoint
 
 experiment: .venv/.run
 	$(BIN)/python train.py fit
@@ -20,6 +21,9 @@ lint: .venv/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+demo: .venv/.demo
+	$(BIN)/python -m demo
+
 tensorboard: .venv/.run
 	$(BIN)/tensorboard --logdir results
 
@@ -30,6 +34,10 @@ checkpoint: .venv/.run
 .venv/.run: requirements.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+.venv/.demo: .venv/.run
+	$(BIN)/python -m pip install --quiet --editable '.[demo]'
 	touch $@
 
 .venv/.dev: .venv/.run

@@ -64,6 +64,9 @@ class NumberLMCLI(LightningCLI):
         self.arguments = sys.argv[1:] if args is None else args
         super().parse_arguments(parser, args)
 
+    def _parse_ckpt_path(self) -> None:
+        """Leave the options as given: Lightning would put the checkpoint's in their place."""
+
     def before_instantiate_classes(self) -> None:
         """Set up `predict`; where several seeds are asked for, run them instead."""
         config = self.config[self.subcommand]

@@ -1,9 +1,13 @@
 """Model folders: what must be in one, and one sentence about what is not."""
 
+import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -15,6 +19,8 @@ from transformers import (
 
 NUMBER_CONFIG = "number_lm.json"
 NUMBER_WEIGHTS = "number_lm.safetensors"
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 _TOKENIZERS = ("tokenizer.json", "vocab.json", "tokenizer.model")
@@ -44,10 +50,11 @@ def resolve_model_path(path: str) -> str:
                 "(`hf download Qwen/Qwen2.5-0.5B --local-dir FOLDER` gets one) or a hub name"
             )
         return path
+    adapted = (folder / ADAPTER_CONFIG).exists()
     wanted = {
-        "configuration (config.json)": ("config.json",),
+        **({} if adapted else {"configuration (config.json)": ("config.json",)}),
         "tokenizer (tokenizer.json)": _TOKENIZERS,
-        "weights (*.safetensors)": _WEIGHTS,
+        "weights (*.safetensors)": (ADAPTER_WEIGHTS,) if adapted else _WEIGHTS,
     }
     missing = [
         what
@@ -71,8 +78,60 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
     return _from_hub(AutoTokenizer.from_pretrained, path)
 
 
+def model_file(path: str, name: str) -> Path | None:
+    """A file of a model folder or hub name; None where it has none.
+
+    Raises:
+        ModelNotFoundError: As `resolve_model_path`, or if the hub does not give it.
+    """
+
+    def find(resolved: str) -> Path | None:
+        folder = Path(resolved)
+        if folder.is_dir():
+            return folder / name if (folder / name).exists() else None
+        try:
+            return Path(hf_hub_download(resolved, name))
+        except EntryNotFoundError:
+            return None
+
+    return _from_hub(find, path)
+
+
+def needed_file(path: str, name: str) -> Path:
+    """A file of a model folder or hub name that must be there.
+
+    Raises:
+        ModelNotFoundError: If it is not.
+    """
+    file = model_file(path, name)
+    if file is None:
+        raise ModelNotFoundError(
+            f"the model '{path}' has a {NUMBER_CONFIG} but no {name}: copy or download it whole"
+        )
+    return file
+
+
+def backbone_path(path: str) -> str:
+    """Where a model's backbone is: a folder of adapters names another, every other is its own.
+
+    Raises:
+        ModelNotFoundError: As `resolve_model_path`, of either folder.
+    """
+    config = model_file(path, ADAPTER_CONFIG)
+    if config is None:
+        return resolve_model_path(path)
+    base = json.loads(config.read_text(encoding="utf-8"))["base_model_name_or_path"] or ""
+    try:
+        return resolve_model_path(base)
+    except ModelNotFoundError:
+        raise ModelNotFoundError(
+            f"the adapters in '{path}' belong to the model '{base}', which is not there: put it "
+            f"back, or write where it is now as base_model_name_or_path into {config}"
+        ) from None
+
+
 def load_backbone(path: str, weights: bool = True, **options: object) -> PreTrainedModel:
-    """The causal language model of a model folder or hub name.
+    """The causal language model of a model folder or hub name, without adapters.
 
     Args:
         path: Folder or hub name.
@@ -82,15 +141,35 @@ def load_backbone(path: str, weights: bool = True, **options: object) -> PreTrai
     Raises:
         ModelNotFoundError: As `resolve_model_path`, or if the hub does not give it.
     """
+    path = backbone_path(path)
     if weights:
         return _from_hub(AutoModelForCausalLM.from_pretrained, path, **options)
     return AutoModelForCausalLM.from_config(_from_hub(AutoConfig.from_pretrained, path), **options)
+
+
+def tokenizer_fingerprint(base: PreTrainedTokenizerBase) -> str:
+    """What tells a fast tokenizer apart from every other: SHA-256 of its definition.
+
+    Padding and truncation are states of use, and left out.
+    """
+    definition = json.loads(base.backend_tokenizer.to_str())
+    definition.pop("padding"), definition.pop("truncation")
+    return hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()
 
 
 def context_length(config: PretrainedConfig) -> int:
     """Greatest number of tokens that a model of a configuration was made for."""
     text = config.get_text_config()
     return int(getattr(text, "max_position_embeddings", None) or text.n_positions)
+
+
+def load_context_length(path: str) -> int:
+    """`context_length` of a model folder or hub name.
+
+    Raises:
+        ModelNotFoundError: As `resolve_model_path`, or if the hub does not give it.
+    """
+    return context_length(_from_hub(AutoConfig.from_pretrained, backbone_path(path)))
 
 
 def _from_hub(load: Callable[..., Any], path: str, **options: object) -> Any:  # noqa: ANN401

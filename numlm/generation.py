@@ -100,7 +100,7 @@ class WrittenNumbers:
             rows = is_number[:, -1].nonzero()[:, 0].tolist()
             if rows:
                 said = [number.value for number in self.say(rows)]
-                column[rows, 0] = torch.tensor(said).to(column)
+                column[rows, 0] = torch.tensor(said, dtype=torch.float64, device=column.device)
             self.values = torch.cat([self.values, column], dim=-1)
             self.attention_mask = torch.cat(
                 [self.attention_mask, torch.ones_like(self.attention_mask[:, :1])], dim=-1
@@ -251,10 +251,13 @@ def write(
         One for every prompt, or `num_return_sequences` for each of them in turn.
 
     Raises:
-        ValueError: If a prompt is empty or too long, or beams are asked for.
+        ValueError: If a prompt is empty or too long, if beams are asked for, or if there is a
+            streamer for several prompts.
     """
     if options.get("num_beams", 1) != 1:
         raise ValueError("beam search would have to carry values along: use greedy or sampling")
+    if streamer is not None and len(prompts) != 1:
+        raise ValueError(f"a streamer takes one prompt at a time, not {len(prompts)}")
     if not prompts:
         return []
     tokenizer = model.tokenizer
@@ -270,7 +273,8 @@ def write(
         ids[row, -len(own) :] = own
         mask[row, -len(own) :] = 1
         places = longest - len(own) + (own == tokenizer.num_token_id).nonzero()[:, 0]
-        values[row, places] = torch.tensor([n.value for n in encoding.numbers]).to(values)
+        own_values = [number.value for number in encoding.numbers]
+        values[row, places] = torch.tensor(own_values, dtype=torch.float64)
     mask, values = mask.to(model.device), values.to(model.device)
     numbers = WrittenNumbers(model, values, mask)
     if streamer is not None:

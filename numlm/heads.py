@@ -82,6 +82,10 @@ class TokenHead(nn.Module, ABC):
             weight: (V, H) output weights.
         """
 
+    def score_shift(self, latent: Latent, shift: Tensor) -> Tensor:
+        """What a shift (...) of its location adds to a score."""
+        return shift
+
     @abstractmethod
     def loss(self, scores: Tensor, labels: Tensor) -> Tensor:
         """Loss (N,) in nats of scores (N, V) for labels (N,); lower is better."""
@@ -135,6 +139,10 @@ class OneVsRestHead(TokenHead):
         """Standardized distances to the thresholds."""
         loc = functional.linear(latent.loc.to(weight.dtype), weight).float()
         return (loc - self.threshold) / latent.scale
+
+    def score_shift(self, latent: Latent, shift: Tensor) -> Tensor:
+        """The shift in units of the scale."""
+        return shift / latent.scale[..., 0]
 
     def loss(self, scores: Tensor, labels: Tensor) -> Tensor:
         """Sum of V binary cross-entropies: `-log P_y - sum of log(1 - P_k) over k != y`."""

@@ -1,4 +1,4 @@
-"""Imports point one way: numlm <- {datamodules, lightning_modules, callbacks} <- train.py."""
+"""Imports point one way: numlm <- {datamodules, lightning_modules, callbacks, demo} <- train.py."""
 
 import ast
 from pathlib import Path
@@ -9,6 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LIGHTNING_PACKAGES = {"datamodules", "lightning_modules", "callbacks"}
 ALLOWED = {
     "numlm": {"numlm"},
+    "demo": {"numlm", "demo"},
     **{package: {"numlm", package} for package in LIGHTNING_PACKAGES},
 }
 

@@ -1,0 +1,83 @@
+"""What the page asks of the model, within bounds; what cannot be answered is said in words."""
+
+from dataclasses import dataclass
+
+from demo.highlight import highlight, notice
+from demo.words import WORDS, Language
+from numlm import NumberLM
+from numlm.generation import Continuation, TextNumber
+from numlm.parsing import find_numbers, render
+
+MAX_CHARACTERS = 4000
+MAX_NEW_TOKENS = 200
+MAX_SECONDS = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Why there is no answer.
+
+    Attributes:
+        name: Name of the message in `Words`.
+        values: What is filled in.
+    """
+
+    name: str
+    values: dict[str, int]
+
+
+Answer = Continuation | Notice
+
+
+def show(answer: Answer, language: Language) -> str:
+    """An answer as HTML."""
+    if isinstance(answer, Continuation):
+        return highlight(answer, language)
+    return notice(getattr(WORDS[language], answer.name).format(**answer.values), language)
+
+
+def continue_text(model: NumberLM, text: str, temperature: float, max_new_tokens: int) -> Answer:
+    """The text, continued until the model ends it or a bound is met.
+
+    Args:
+        model: The model.
+        text: What was typed.
+        temperature: 0 is greedy; above it words are sampled.
+        max_new_tokens: Greatest number of tokens written, in [1, `MAX_NEW_TOKENS`].
+    """
+    room = min(max(int(max_new_tokens), 1), MAX_NEW_TOKENS)
+    options = {"do_sample": True, "temperature": float(temperature)} if temperature > 0 else {}
+    return (
+        refusal(model, text, room)
+        or model.generate([text], max_new_tokens=room, max_time=MAX_SECONDS, **options)[0]
+    )
+
+
+def number_here(model: NumberLM, text: str) -> Answer:
+    """The text, continued with the number that comes next if one does."""
+    refused = refusal(model, text, room=2)  # a space and a number
+    if refused:
+        return refused
+    said = model.predict([text])[0]
+    start = len(said.text) - len(render(said.value))
+    numbers = [TextNumber(first, end, n.value, None) for first, end, n in find_numbers(text)]
+    numbers.append(TextNumber(start, len(said.text), said.value, said))
+    return Continuation(text, said.text, numbers)
+
+
+def refusal(model: NumberLM, text: str, room: int) -> Notice | None:
+    """Why a text cannot be continued, or None.
+
+    Args:
+        model: The model.
+        text: What was typed.
+        room: How many tokens may follow.
+    """
+    if not text.strip():
+        return Notice("empty", {})
+    if len(text) > MAX_CHARACTERS:
+        return Notice("characters", {"count": len(text), "most": MAX_CHARACTERS})
+    tokens = len(model.tokenizer.encode(text).input_ids)
+    if tokens + room > model.context_length:
+        return Notice("tokens", {"count": tokens, "room": room, "context": model.context_length})
+    return None
