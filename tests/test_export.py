@@ -152,6 +152,10 @@ def test_a_checkpoint_of_a_model_that_was_replaced_is_one_sentence(
     assert message.startswith("error: the checkpoint belongs to the backbone 'base' (qwen2")
     assert "but model.qwen_model_path has the backbone 'base' (llama" in message
     assert "\n" not in message
+    # The same where the option names another model: it is not overruled by the checkpoint's.
+    options[-1] = str(other)
+    with pytest.raises(SystemExit, match=r"qwen2.*but model\.qwen_model_path has the .*llama"):
+        main(["fit", *options, "--ckpt_path", written])
 
 
 # Loading it elsewhere.

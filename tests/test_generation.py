@@ -27,10 +27,10 @@ PROMPTS = [
 def trained(head: type[TokenHead]) -> NumberLM:
     """A model that has been told for a few steps that numbers are restated, with words after."""
     torch.manual_seed(0)
-    model = NumberLM.from_pretrained(EMBEDDED, token_head=head)
+    model = NumberLM.from_pretrained(EMBEDDED)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
     end = model.tokenizer.end_token_id
-    for step in range(25 if head is SoftmaxHead else 60):
+    for step in range(25):
         value = render(round(37.5 * step - 200, 2))
         texts = [
             f"The red lamp shows {value} volts. In short, it is {value} volts and {value} amps.",
@@ -44,9 +44,9 @@ def trained(head: type[TokenHead]) -> NumberLM:
         ]
         batch = collate(records, model.tokenizer.num_token_id, model.tokenizer.pad_token_id)
         model.losses(batch).total(0.3).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
+    model.token_head = head(model.token_head.rows)  # one-vs-rest ranks tokens alike from the start
     return model.eval()
 
 
