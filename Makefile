@@ -2,13 +2,14 @@
 # make test         set up .venv, then lint, types and all tests
 # make lint         lint and types
 # make demo         try the trained model on a page of its own, at http://127.0.0.1:7860
+# make diabetes     a table as sentences, from data to report, on five folds
 # make tensorboard  curves and charts of all runs
 # make checkpoint   rebuild the embedded checkpoint from its seed (about an hour on two CPU cores)
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: experiment test lint demo tensorboard checkpoint
+.PHONY: experiment test lint demo diabetes tensorboard checkpoint
 
 experiment: .venv/.run
 	$(BIN)/python train.py fit
@@ -23,6 +24,9 @@ lint: .venv/.dev
 
 demo: .venv/.demo
 	$(BIN)/python -m demo
+
+diabetes: .venv/.examples
+	$(BIN)/python examples/diabetes.py
 
 tensorboard: .venv/.run
 	$(BIN)/tensorboard --logdir results

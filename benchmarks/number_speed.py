@@ -1,4 +1,4 @@
-"""Numbers written a second: one `<NUM>` step against writing the digits, same backbone and machine.
+"""Numbers written a second: one `<NUM>` step against the digits, same backbone and machine.
 
     python benchmarks/number_speed.py --model results/latest/model
 

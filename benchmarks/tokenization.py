@@ -2,8 +2,8 @@
 
     python benchmarks/tokenization.py --rows 1000000
 
-Each size is tokenized in a process of its own, so that its peak is its own; the first one shows what
-the program needs without data.
+Each size is tokenized in a process of its own, so that its peak is its own; the first one shows
+what the program needs without data.
 """
 
 import argparse

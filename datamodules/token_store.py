@@ -131,7 +131,8 @@ def open_store(
         Path(module.__file__ or "").read_text(encoding="utf-8")
         for module in (parsing, tokenization, rows, row_files)
     )
-    options = (asdict(columns), fingerprint, tokenizer.num_token_id, context_length, on_error)
+    tokens = (fingerprint, tokenizer.num_token_id, tokenizer.end_token_id)
+    options = (asdict(columns), tokens, context_length, on_error)
     own = Path(__file__).read_text(encoding="utf-8")
     key = hashlib.sha256(
         json.dumps([source_digest(source, split), options, code, own]).encode()

@@ -11,6 +11,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from transformers import get_cosine_schedule_with_warmup
 
+from numlm import clock
 from numlm.batch import Batch
 from numlm.heads import SoftmaxHead, TokenHead
 from numlm.identity import Identity, ModelMismatchError
@@ -33,6 +34,8 @@ class NumberLMModule(LightningModule):
         token_head: Decides whether a number comes next: `numlm.heads.SoftmaxHead` or
             `numlm.heads.OneVsRestHead`.
         number_head: Decides which number; `numlm.number_head.NumberHead`.
+        embedding_hands: How many hands of the clock the backbone sees of a number, from the
+            longest on; fewer than all where digits would only be learned by heart.
         lr: Greatest learning rate of the backbone.
         head_lr: Greatest learning rate of number embedding, abduction and heads.
         weight_decay: Weight decay of the matrices.
@@ -51,6 +54,7 @@ class NumberLMModule(LightningModule):
         qwen_model_path: str = EMBEDDED_MODEL,
         token_head: Callable[[int], TokenHead] = SoftmaxHead,
         number_head: Callable[[int], NumberHead] = NumberHead,
+        embedding_hands: int = clock.HANDS,
         lr: float = 1e-3,
         head_lr: float = 2e-3,
         weight_decay: float = 0.01,
@@ -70,6 +74,7 @@ class NumberLMModule(LightningModule):
             qwen_model_path,
             token_head=token_head,
             number_head=number_head,
+            embedding_hands=embedding_hands,
             attn_implementation=attn_implementation,
             random_weights=random_weights,
             lora=lora,

@@ -56,6 +56,20 @@ def encode(values: Tensor) -> Tensor:
     return torch.cat([head, hands.flatten(-2)], dim=-1).float()
 
 
+def coarse_features(hands: int) -> Tensor:
+    """Which features (FEATURES,) tell a value up to its first hands, from the longest on.
+
+    Raises:
+        ValueError: If there are not so many hands.
+
+    >>> int(coarse_features(1).sum()) - FIRST_HAND
+    2
+    """
+    if not 0 <= hands <= HANDS:
+        raise ValueError(f"the clock has hands 0 to {HANDS}, not {hands}")
+    return torch.arange(FEATURES) < FIRST_HAND + 2 * hands
+
+
 def read_clock(
     loc: Tensor, scale: Tensor, hands: Tensor, hand_scales: Tensor
 ) -> tuple[Tensor, Tensor]:

@@ -13,13 +13,19 @@ class NumberEmbedding(nn.Module):
 
     Args:
         hidden_size: Size H of the backbone's embeddings.
+        hands: How many hands of the clock the backbone sees, from the longest on. All of them tell
+            42.57 from 42.58; three tell sizes apart, where digits would only be learned by heart.
         std: Standard deviation of the initial weights; about that of the embedding table.
     """
 
-    def __init__(self, hidden_size: int, std: float = 0.02) -> None:
+    seen: Tensor
+
+    def __init__(self, hidden_size: int, hands: int = clock.HANDS, std: float = 0.02) -> None:
         super().__init__()
+        self.hands = hands
         self.weight = nn.Parameter(torch.randn(hidden_size, clock.FEATURES) * std)
         self.bias = nn.Parameter(torch.zeros(hidden_size))
+        self.register_buffer("seen", clock.coarse_features(hands).float(), persistent=False)
 
     @torch.no_grad()
     def start_from(self, num_row: Tensor, digit_rows: Tensor) -> None:
@@ -36,6 +42,6 @@ class NumberEmbedding(nn.Module):
         is_number = features[..., clock.IS_ZERO] + features[..., clock.IS_NONZERO]
         with torch.autocast(features.device.type, enabled=False):
             return (
-                nn.functional.linear(features.float(), self.weight, self.bias)
+                nn.functional.linear(features.float() * self.seen, self.weight, self.bias)
                 * is_number[..., None]
             )

@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from numlm import clock
 from numlm.batch import IGNORE, Batch, positions_of, take_positions
 from numlm.calibration import Calibration
 from numlm.checkpoint import (
@@ -92,6 +93,7 @@ class NumberLM(nn.Module):
         tokenizer: Its tokenizer, with the id of `<NUM>`.
         token_head: Decides which token comes next.
         number_head: Decides which number.
+        embedding_hands: How many hands of the clock the backbone sees of a number.
 
     Attributes:
         identity: Which backbone and tokenizer its weights belong to.
@@ -104,12 +106,13 @@ class NumberLM(nn.Module):
         tokenizer: NumberTokenizer,
         token_head: TokenHead,
         number_head: NumberHead,
+        embedding_hands: int = clock.HANDS,
     ) -> None:
         super().__init__()
         hidden_size = backbone.config.get_text_config().hidden_size
         self.tokenizer = tokenizer
         self.backbone = backbone
-        self.number_embedding = NumberEmbedding(hidden_size)
+        self.number_embedding = NumberEmbedding(hidden_size, embedding_hands)
         self.abduction = Abduction(hidden_size, starting_scale(token_head.rows))
         self.token_head = token_head
         self.number_head = number_head
@@ -124,6 +127,7 @@ class NumberLM(nn.Module):
         path: str | Path,
         token_head: Callable[[int], TokenHead] = SoftmaxHead,
         number_head: Callable[[int], NumberHead] = NumberHead,
+        embedding_hands: int = clock.HANDS,
         dtype: torch.dtype = torch.float32,
         attn_implementation: str = "sdpa",
         random_weights: bool = False,
@@ -139,6 +143,8 @@ class NumberLM(nn.Module):
                 model.
             number_head: Makes the number head from the hidden size; not used for an exported
                 model.
+            embedding_hands: How many hands of the clock the backbone sees of a number; not used
+                for an exported model.
             dtype: Type of the backbone's weights, whatever the files have. The heads are float32.
             attn_implementation: Attention of the backbone, "sdpa" or "eager".
             random_weights: Take the architecture only, for tests of loading and speed.
@@ -165,7 +171,10 @@ class NumberLM(nn.Module):
         if saved:
             token_head = TOKEN_HEADS[saved["token_head"]]
             number_head = partial(NumberHead, **saved["number_head"])
-        model = cls(backbone, tokenizer, token_head(rows), number_head(hidden_size))
+            embedding_hands = saved["embedding_hands"]
+        model = cls(
+            backbone, tokenizer, token_head(rows), number_head(hidden_size), embedding_hands
+        )
         if model_file(base_path, NUMBER_CONFIG) is None:
             model._start_num_row()
         if saved:
@@ -258,6 +267,7 @@ class NumberLM(nn.Module):
         config = {
             "token_head": token_head,
             "number_head": self.number_head.settings,
+            "embedding_hands": self.number_embedding.hands,
             "num_token_id": self.tokenizer.num_token_id,
             "lora": self.lora and asdict(self.lora),
             **asdict(self.identity),

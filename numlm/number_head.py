@@ -104,7 +104,14 @@ class NumberHead(nn.Module):
         reading_size: Size of a reading head's query.
         pointer_size: Size of the pointer's query.
         mlp_size: Width of the MLP.
+        value_hands: How many hands of the clock, from the longest on, size, sign and certainty are
+            answered from; the answer's hands are always restated from all. With all of them a
+            value may hang on a number's last digit; three are right where it depends on sizes, as
+            a measurement does on others.
     """
+
+    coarse: Tensor
+    skip_mask: Tensor
 
     def __init__(
         self,
@@ -114,6 +121,7 @@ class NumberHead(nn.Module):
         reading_size: int = 32,
         pointer_size: int = 128,
         mlp_size: int = 256,
+        value_hands: int = clock.HANDS,
     ) -> None:
         super().__init__()
         self.settings = {
@@ -122,6 +130,7 @@ class NumberHead(nn.Module):
             "reading_size": reading_size,
             "pointer_size": pointer_size,
             "mlp_size": mlp_size,
+            "value_hands": value_hands,
         }
         if not 0 <= free_heads < reading_heads:
             raise ValueError(
@@ -136,6 +145,14 @@ class NumberHead(nn.Module):
             nn.Linear(inputs, mlp_size), nn.SiLU(), nn.Linear(mlp_size, _OUTPUTS)
         )
         self._start_as_identity(reading_heads, reading_heads - free_heads)
+        coarse = torch.ones(inputs, dtype=torch.bool)
+        coarse[-reading_heads * clock.FEATURES :] = clock.coarse_features(value_hands).repeat(
+            reading_heads
+        )
+        sees_all = torch.zeros(_OUTPUTS, 1, dtype=torch.bool)
+        sees_all[_HANDS:_HAND_SCALES] = True
+        self.register_buffer("coarse", coarse.float(), persistent=False)
+        self.register_buffer("skip_mask", (coarse | sees_all).float(), persistent=False)
 
     @torch.no_grad()
     def _start_as_identity(self, reading_heads: int, restating: int) -> None:
@@ -173,7 +190,8 @@ class NumberHead(nn.Module):
             )
             read = self.reading(asking, keys, numbers)
             inputs = torch.cat([asking, latent.scale.log(), read.flatten(-2)], dim=-1)
-            outputs = self.skip(inputs) + self.mlp(inputs)
+            skip = functional.linear(inputs, self.skip.weight * self.skip_mask, self.skip.bias)
+            outputs = skip + self.mlp(inputs * self.coarse)
             directions = outputs[..., _HANDS:_HAND_SCALES].unflatten(-1, (clock.HANDS, 2))
             return NumberAnswer(
                 magnitude=outputs[..., _MAGNITUDE].clamp(-_MAGNITUDE_LIMIT, _MAGNITUDE_LIMIT),

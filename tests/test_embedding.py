@@ -94,3 +94,13 @@ def test_only_numbers_pass_gradients() -> None:
     assert embedding.weight.grad is not None
     assert embedding.bias.grad.tolist() == [3.0] * HIDDEN
     torch.testing.assert_close(embedding.weight.grad[4], features.sum(0))
+
+
+def test_hands_that_are_not_seen_make_no_difference() -> None:
+    few, all_of_them = NumberEmbedding(8, hands=3), NumberEmbedding(8)
+    near = clock.encode(torch.tensor([42.57, 42.58], dtype=torch.float64))
+    fine = near[0].clone()
+    fine[clock.FIRST_HAND + 2 * 3 :] = 0
+    assert torch.equal(few(near[0]), few(fine))
+    assert not torch.equal(all_of_them(near[0]), all_of_them(fine))
+    assert few.state_dict().keys() == all_of_them.state_dict().keys()

@@ -413,3 +413,34 @@ def test_settings_rebuild_the_head(trained: NumberHead) -> None:
     latent, numbers = _latent(2, 2), _numbers(_THREE, _VISIBLE)
     assert torch.equal(again(latent, numbers).signed, trained(latent, numbers).signed)
     assert torch.equal(again(latent, numbers).pointer, trained(latent, numbers).pointer)
+
+
+def test_with_few_value_hands_size_and_certainty_do_not_see_digits() -> None:
+    """What the answer's own hands restate is still all of the number."""
+    torch.manual_seed(0)
+    head = NumberHead(8, value_hands=3)
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter.normal_(std=0.3)
+    latent = Latent(torch.randn(1, 1, 8), torch.ones(1, 1, 1))
+    features = clock.encode(torch.tensor([[42.57, 7.0]], dtype=torch.float64))
+    fine = features.clone()
+    fine[..., clock.FIRST_HAND + 2 * 3 :] *= -1
+    answers = []
+    for seen in (features, fine):
+        numbers = TextNumbers(
+            states=torch.ones(1, 2, 8),
+            following=torch.ones(1, 2, WINDOW, 8),
+            follows=torch.ones(1, 2, WINDOW, dtype=torch.bool),
+            features=seen,
+            values=torch.tensor([[42.57, 7.0]], dtype=torch.float64),
+            visible=torch.ones(1, 1, 2, dtype=torch.bool),
+        )
+        answers.append(head(latent, numbers))
+    one, two = answers
+    for name in ("magnitude", "signed", "log_scale", "hand_scales", "near_log_scale"):
+        assert torch.equal(getattr(one, name), getattr(two, name)), name
+    assert not torch.allclose(one.hands, two.hands)
+    assert head.settings["value_hands"] == 3
+    with pytest.raises(ValueError, match="not 10"):
+        NumberHead(8, value_hands=10)
