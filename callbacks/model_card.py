@@ -3,6 +3,7 @@
 It is written from the files of the run; what was not written by the run is not on it.
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from numlm.lora import Lora
 from numlm.model import NumberLM
 
 CARD_FILE = "README.md"
+_ABSOLUTE = re.compile(r"(?<=[\s=])/(?:[^\s/]+/)+")  # where files lie is nobody's business
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -79,6 +81,7 @@ def model_card(folder: Path, model: NumberLM, lora: Lora | None, repo_id: str | 
         generated=generated,
         sources=sources,
         run=run.run,
+        command=_ABSOLUTE.sub("", run.run.get("command", "")),
         scorecard=Scorecard(run, "en").table() if run.baseline and run.finetuned else None,
         floors=bool(run.floors),
     )

@@ -114,6 +114,8 @@ class NumberDataModule(LightningDataModule):
         }.items():
             if locals()[name] < least:
                 raise ValueError(f"data.{name} is {locals()[name]}, but must be at least {least}")
+        if val_file and not train_file:
+            raise ValueError("data.val_file is of own data: give data.train_file as well")
         self.qwen_model_path = qwen_model_path
         self.predict_file = predict_file
         self.columns = Columns(text_column, prompt_column, answer_column)

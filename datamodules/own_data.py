@@ -15,6 +15,9 @@ from numlm.batch import Record
 from numlm.checkpoint import load_context_length, tokenizer_fingerprint
 from numlm.tokenization import NumberTokenizer
 
+GENERATED_SETS = frozenset(
+    "basic question_answering extreme_values boundary_values noisy_readings ordinary_text".split()
+)
 _HELD_OUT = 10  # one row in so many is kept from training where a role has no file of its own
 
 
@@ -145,8 +148,9 @@ class OwnData:
         """The rows to evaluate on, as one set that has their file's name."""
         source = self.sources.test or self.sources.train
         assert source is not None
+        name = set_name(source) + ("" if self.sources.test else "_held_out")
         rows = self.rows("test")
-        return {set_name(source): EvaluationSet.of_rows(rows.store, rows.rows.tolist())}
+        return {name: EvaluationSet.of_rows(rows.store, rows.rows.tolist())}
 
     def training_values(self) -> list[float]:
         """The numbers that the training rows ask for."""
@@ -171,9 +175,10 @@ _OPTIONS = {"train": "train_file", "validation": "val_file", "test": "test_file"
 
 
 def set_name(source: str) -> str:
-    """The name of an evaluation set that is read from a source.
+    """The name of an evaluation set that is read from a source; never that of a generated one.
 
-    >>> set_name("meters/test.jsonl.gz"), set_name("owner/meters:test")
-    ('test', 'meters')
+    >>> set_name("meters/test.jsonl.gz"), set_name("owner/meters:test"), set_name("basic.csv")
+    ('test', 'meters', 'own_basic')
     """
-    return Path(source.partition(":")[0]).name.split(".")[0]
+    name = Path(source.partition(":")[0]).name.split(".")[0]
+    return f"own_{name}" if name in GENERATED_SETS else name

@@ -187,6 +187,8 @@ def draw(folder: Path, folds: list[dict[str, Any]]) -> None:
         if errors:
             left.barh(place, statistics.median(errors), color=color, alpha=0.75)
             left.plot(errors, [place] * len(errors), "o", color="black", markersize=3)
+        else:
+            left.text(1, place, "writes no number", va="center", color="#555555")
     left.set_yticks(range(len(METHODS)), list(reversed(METHODS.values())))
     left.set_xlabel("RMSE of the score (median over folds; dots: folds; lower is better)")
     rows = [row for index in range(len(folds)) for row in answers(folder / f"fold_{index}")]
@@ -237,7 +239,9 @@ def report(folds: list[dict[str, Any]], found: dict[str, Any], command: str) -> 
         f"> {sentence([59, 2, 32.1, 101, 157, 93.2, 38, 4, 129.7, 87])} **151**", "",
         f"| RMSE | median | {' | '.join(heads)} |", "|---|" + "---|" * (len(folds) + 1),
     ]  # fmt: skip
+    silent = found["rmse"]["digits"] is None
     for name, title in METHODS.items():
+        title += " (none written)" if name == "digits" and silent else ""
         errors = " | ".join(text(fold["rmse"][name]) for fold in folds)
         lines.append(f"| {title} | **{text(found['rmse'][name])}** | {errors} |")
     coverage = " | ".join(f"{fold['coverage']:.1%}" for fold in folds)

@@ -16,7 +16,8 @@ import pytest
 
 from callbacks.floors import FLOORS_FILE
 from callbacks.results import FINETUNED_FILE
-from datamodules.number_data_module import NumberDataModule
+from datamodules.number_data_module import EVALUATION_SETS, NumberDataModule
+from datamodules.own_data import GENERATED_SETS
 from datamodules.row_files import DataNotFoundError, read_source
 from datamodules.rows import BadRow, Columns, RawRow, join
 from datamodules.token_store import TokenStore, open_store
@@ -196,18 +197,30 @@ def test_rows_are_held_out_where_there_is_no_file_for_them(tmp_path: Path) -> No
     data = module(tmp_path, train_file=str(path), val_samples=15, eval_samples=100)
     parts = [
         [record.values[0] for batch in [source] for record in batch]
-        for source in (data._train, data._val, data.evaluation_records("train"))
+        for source in (data._train, data._val, data.evaluation_records("train_held_out"))
     ]
     assert [len(part) for part in parts] == [165, 15, 20]  # a tenth at most
     assert sorted(itertools.chain(*parts)) == [float(i) for i in range(200)]
-    assert [r.record_id for r in data.evaluation_records("train")] == list(range(20))
+    assert [r.record_id for r in data.evaluation_records("train_held_out")] == list(range(20))
     assert sorted(data.training_values()) == sorted(parts[0])
     other = NumberDataModule(
         str(EMBEDDED), train_file=str(path), cache_dir=str(tmp_path / "cache"),
         batch_size=4, num_samples=4, seed=7, val_samples=15, eval_samples=100,
     )  # fmt: skip
     other.setup("fit")
-    assert [r.values for r in other.evaluation_records("train")] != [[v] for v in parts[2]]
+    assert [r.values for r in other.evaluation_records("train_held_out")] != [
+        [v] for v in parts[2]
+    ]
+
+
+def test_names_of_generated_sets_are_theirs(tmp_path: Path) -> None:
+    """Else a user's `basic.jsonl` would be held against targets that are not its own."""
+    assert set(EVALUATION_SETS) == GENERATED_SETS
+    path = write_jsonl(tmp_path / "basic.jsonl", ROWS)
+    data = module(tmp_path, test_file=str(path))
+    assert data.evaluation_names == ["own_basic"]
+    with pytest.raises(ValueError, match=r"give data\.train_file as well"):
+        NumberDataModule(str(EMBEDDED), val_file=str(path), num_samples=32)
 
 
 def test_too_few_rows_are_refused(tmp_path: Path) -> None:
