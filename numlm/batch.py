@@ -3,7 +3,7 @@
     B  texts          T  tokens of the longest text     F  clock features (`clock.FEATURES`)
     H  hidden size    V  rows of the embedding table    K  numbers of the text with most numbers
     A  number slots of the text with most of them (positions whose next token is a number)
-    R  reading heads  J  hands of the clock (`clock.HANDS`)
+    R  reading heads  J  hands of the clock that an answer has (`clock.HANDS` or fewer)
     W  tokens after a number that tell what it belongs to (`reading.WINDOW`)
 
 Labels follow the Hugging Face convention: `labels[:, t]` is predicted from position t - 1; the

@@ -83,8 +83,8 @@ def read_clock(
     Args:
         loc: (...) float64, the value as the linear output gives it.
         scale: (...) float64 > 0, its Cauchy scale.
-        hands: (..., HANDS, 2), direction of each hand; any length.
-        hand_scales: (..., HANDS) > 0, Cauchy scale of each hand's angle in radians.
+        hands: (..., J, 2), direction of the first J of the hands; any length.
+        hand_scales: (..., J) > 0, Cauchy scale of each hand's angle in radians.
 
     Returns:
         The value and its scale, both (...) float64.
@@ -96,7 +96,7 @@ def read_clock(
     phases = torch.atan2(hands[..., 1], hands[..., 0]) / (2 * math.pi)
     read = torch.zeros_like(loc, dtype=torch.bool)
     certain = scale < loc.abs()  # otherwise not even the sign is known
-    for j, period in enumerate(PERIODS):
+    for j, period in enumerate(PERIODS[: hands.shape[-2]]):
         candidate = v + period * _centred(phases[..., j] - v / period)
         width = hand_scales[..., j] / (2 * math.pi) * period
         take = certain & (w < _RESOLVED * period) & (width < w)

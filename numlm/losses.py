@@ -45,6 +45,7 @@ def value_nll(answer: NumberAnswer, targets: Tensor) -> Tensor:
         (B, A) nats (the hands' without their constants); lower is better.
     """
     true_hands = clock.encode(targets)[..., clock.FIRST_HAND :].unflatten(-1, (clock.HANDS, 2))
+    true_hands = true_hands[..., : answer.hands.shape[-2], :]
     hands = wrapped_cauchy_nll(answer.hands, true_hands, answer.hand_scales).sum(-1)
     return _new_nll(answer, targets) + HAND_WEIGHT * hands * (targets != 0)
 

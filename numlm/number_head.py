@@ -108,6 +108,11 @@ class NumberHead(nn.Module):
             answered from; the answer's hands are always restated from all. With all of them a
             value may hang on a number's last digit; three are right where it depends on sizes, as
             a measurement does on others.
+        answer_hands: How many hands the answer has. All of them say 42.57 for 42.57; none are
+            right where every answer is uncertain, and digits would only be learned by heart.
+        reading_contrast: What the reading heads' queries start from is multiplied by this. At 1
+            every head starts with a look at all numbers; at 8 each looks at a few of its own,
+            which is sooner learned where an answer depends on many numbers.
     """
 
     coarse: Tensor
@@ -122,6 +127,8 @@ class NumberHead(nn.Module):
         pointer_size: int = 128,
         mlp_size: int = 256,
         value_hands: int = clock.HANDS,
+        answer_hands: int = clock.HANDS,
+        reading_contrast: float = 1.0,
     ) -> None:
         super().__init__()
         self.settings = {
@@ -131,13 +138,20 @@ class NumberHead(nn.Module):
             "pointer_size": pointer_size,
             "mlp_size": mlp_size,
             "value_hands": value_hands,
+            "answer_hands": answer_hands,
+            "reading_contrast": reading_contrast,
         }
+        if not 0 <= answer_hands <= clock.HANDS:
+            raise ValueError(f"answer_hands is {answer_hands}, but must be 0 to {clock.HANDS}")
         if not 0 <= free_heads < reading_heads:
             raise ValueError(
                 f"free_heads is {free_heads}, but must be less than reading_heads, {reading_heads}"
             )
         self.keys = NumberKeys(hidden_size)
+        self.answer_hands = answer_hands
         self.reading = ReadingHeads(hidden_size, reading_heads, reading_size)
+        with torch.no_grad():
+            self.reading.query.weight.mul_(reading_contrast)
         self.pointer = Pointer(hidden_size, pointer_size)
         inputs = hidden_size + 1 + reading_heads * clock.FEATURES
         self.skip = nn.Linear(inputs, _OUTPUTS)
@@ -192,13 +206,14 @@ class NumberHead(nn.Module):
             inputs = torch.cat([asking, latent.scale.log(), read.flatten(-2)], dim=-1)
             skip = functional.linear(inputs, self.skip.weight * self.skip_mask, self.skip.bias)
             outputs = skip + self.mlp(inputs * self.coarse)
+            hands = self.answer_hands
             directions = outputs[..., _HANDS:_HAND_SCALES].unflatten(-1, (clock.HANDS, 2))
             return NumberAnswer(
                 magnitude=outputs[..., _MAGNITUDE].clamp(-_MAGNITUDE_LIMIT, _MAGNITUDE_LIMIT),
                 signed=outputs[..., _SIGNED],
                 log_scale=outputs[..., _LOG_SCALE].clamp(math.log(1e-4), math.log(1e4)),
-                hands=functional.normalize(directions, dim=-1, eps=1e-6),
-                hand_scales=outputs[..., _HAND_SCALES:_NEAR].clamp(-7.0, 2.0).exp(),
+                hands=functional.normalize(directions, dim=-1, eps=1e-6)[..., :hands, :],
+                hand_scales=outputs[..., _HAND_SCALES:_NEAR].clamp(-7.0, 2.0).exp()[..., :hands],
                 near_log_scale=(outputs[..., _NEAR] * _NEAR_UNIT).clamp(-_NEAR_LIMIT, _NEAR_LIMIT),
                 pointer=self.pointer(asking, keys, numbers),
                 values=numbers.values,

@@ -2,6 +2,8 @@
 
 import math
 from dataclasses import fields, replace
+from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,8 +12,12 @@ from torch.nn import functional
 
 from numlm import clock
 from numlm.heads import Latent
+from numlm.losses import value_nll
+from numlm.model import NumberLM
 from numlm.number_head import NumberAnswer, NumberHead
 from numlm.reading import WINDOW, NumberKeys, Pointer, ReadingHeads, TextNumbers
+
+EMBEDDED = Path(__file__).resolve().parents[1] / "assets" / "tiny-qwen2"
 
 HIDDEN = 8
 VALUES = [42.5, -0.00125, 1e6, -7.0, 3.14159, 9.99, -123456.0]
@@ -444,3 +450,63 @@ def test_with_few_value_hands_size_and_certainty_do_not_see_digits() -> None:
     assert head.settings["value_hands"] == 3
     with pytest.raises(ValueError, match="not 10"):
         NumberHead(8, value_hands=10)
+
+
+@pytest.mark.parametrize("hands", [0, 2, 9])
+def test_an_answer_has_as_many_hands_as_it_is_to_have(hands: int) -> None:
+    """Without any it is the Cauchy of size and sign, and its loss that Cauchy's."""
+    torch.manual_seed(0)
+    head = NumberHead(8, answer_hands=hands)
+    with torch.no_grad():
+        head.skip.bias.normal_()
+        head.skip.bias[2] = -6.0  # certain enough for hands to be read
+    numbers = TextNumbers(
+        states=torch.ones(1, 1, 8),
+        following=torch.ones(1, 1, WINDOW, 8),
+        follows=torch.ones(1, 1, WINDOW, dtype=torch.bool),
+        features=clock.encode(torch.tensor([[42.57]], dtype=torch.float64)),
+        values=torch.tensor([[42.57]], dtype=torch.float64),
+        visible=torch.zeros(1, 1, 1, dtype=torch.bool),
+    )
+    answer = head(Latent(torch.randn(1, 1, 8), torch.ones(1, 1, 1)), numbers)
+    assert answer.hands.shape == (1, 1, hands, 2)
+    linear = (10.0 ** answer.magnitude.double() * answer.signed).flatten()
+    same = torch.equal(answer.mixture(copies=False).loc, linear)
+    assert same == (hands == 0)
+    target = torch.tensor([[17.25]], dtype=torch.float64)
+    loss = value_nll(answer, target)
+    assert torch.isfinite(loss).all()
+    if hands == 0:
+        cauchy = torch.distributions.Cauchy(
+            linear, (10.0**answer.magnitude * answer.log_scale.exp())[0]
+        )
+        assert loss.item() == pytest.approx(-cauchy.log_prob(target[0]).item(), rel=1e-4)
+    with pytest.raises(ValueError, match="answer_hands is 10"):
+        NumberHead(8, answer_hands=10)
+
+
+def test_contrast_spreads_what_the_reading_heads_look_at() -> None:
+    torch.manual_seed(0)
+    looks = []
+    for contrast in (1.0, 8.0):
+        torch.manual_seed(1)
+        head = NumberHead(64, reading_heads=10, reading_contrast=contrast)
+        states = functional.rms_norm(torch.randn(1, 10, 64), (64,))
+        keys = torch.cat([states, torch.zeros_like(states)], dim=-1)
+        visible = torch.ones(1, 1, 10, dtype=torch.bool)
+        scores = head.reading.scores(
+            functional.rms_norm(torch.randn(1, 1, 64), (64,)), keys, visible
+        )
+        looks.append(scores.softmax(-1).amax(-1).mean().item())
+    assert looks[0] < 0.25 < 0.35 < looks[1]
+
+
+def test_an_export_keeps_the_options_of_the_clock(tmp_path: Path) -> None:
+    head = partial(NumberHead, value_hands=3, answer_hands=0, reading_contrast=8.0)
+    model = NumberLM.from_pretrained(EMBEDDED, number_head=head, embedding_hands=4)
+    model.save_pretrained(tmp_path)
+    again = NumberLM.from_pretrained(tmp_path)
+    assert again.number_head.settings == model.number_head.settings
+    assert again.number_embedding.hands == 4
+    prompts = ["The red lamp shows 42.57 volts. So it is"]
+    assert again.predict(prompts) == model.predict(prompts)
