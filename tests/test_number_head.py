@@ -472,7 +472,7 @@ def test_an_answer_has_as_many_hands_as_it_is_to_have(hands: int) -> None:
     assert answer.hands.shape == (1, 1, hands, 2)
     linear = (10.0 ** answer.magnitude.double() * answer.signed).flatten()
     same = torch.equal(answer.mixture(copies=False).loc, linear)
-    assert same == (hands == 0)
+    assert same == (hands < 9)  # the two longest hands are coarser than what is known
     target = torch.tensor([[17.25]], dtype=torch.float64)
     loss = value_nll(answer, target)
     assert torch.isfinite(loss).all()
@@ -480,7 +480,7 @@ def test_an_answer_has_as_many_hands_as_it_is_to_have(hands: int) -> None:
         cauchy = torch.distributions.Cauchy(
             linear, (10.0**answer.magnitude * answer.log_scale.exp())[0]
         )
-        assert loss.item() == pytest.approx(-cauchy.log_prob(target[0]).item(), rel=1e-4)
+        assert loss.item() == pytest.approx(-cauchy.log_prob(target[0]).item(), abs=1e-3)
     with pytest.raises(ValueError, match="answer_hands is 10"):
         NumberHead(8, answer_hands=10)
 
