@@ -44,6 +44,10 @@ checkpoint: .venv/.run
 	$(BIN)/python -m pip install --quiet --editable '.[demo]'
 	touch $@
 
+.venv/.examples: .venv/.run
+	$(BIN)/python -m pip install --quiet --editable '.[examples]'
+	touch $@
+
 .venv/.dev: .venv/.run
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@

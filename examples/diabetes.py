@@ -273,7 +273,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
         "--calibration", type=int, default=40, help="people kept for the intervals"
     )
     parser.add_argument(
-        "--seed", type=int, default=42, help="of the folds, the errors, the training"
+        "--seed", type=int, default=7, help="of the folds, the errors, the training"
     )
     parser.add_argument("--out", type=Path, default=ROOT / "results", help="folder of results")
     options, options.train_options = parser.parse_known_args(arguments)

@@ -16,6 +16,7 @@ from numlm.batch import Batch
 from numlm.heads import SoftmaxHead, TokenHead
 from numlm.identity import Identity, ModelMismatchError
 from numlm.lora import Lora
+from numlm.losses import ValueLoss, value_nll
 from numlm.model import NumberLM
 from numlm.number_head import NumberHead
 from numlm.prediction import Prediction, predict_batch
@@ -42,6 +43,8 @@ class NumberLMModule(LightningModule):
         warmup_ratio: Share of the steps in which the learning rate rises; it falls as a cosine
             after that.
         value_weight: Weight of the number loss beside the token loss.
+        value_loss: Loss of new values: `numlm.losses.value_nll`, exact where numbers are restated, or
+            `numlm.losses.value_crps`, better where they are uncertain and their noise is skewed.
         gate_alpha: A number's loss is weighted by `alpha + (1 - alpha) * P(<NUM>)`; 1 is no gate.
         attn_implementation: Attention of the backbone, "sdpa" or "eager".
         random_weights: Take the backbone's architecture with random weights, for tests of loading
@@ -60,6 +63,7 @@ class NumberLMModule(LightningModule):
         weight_decay: float = 0.01,
         warmup_ratio: float = 0.05,
         value_weight: float = 0.3,
+        value_loss: ValueLoss = value_nll,
         gate_alpha: float = 1.0,
         attn_implementation: str = "sdpa",
         random_weights: bool = False,
@@ -68,7 +72,7 @@ class NumberLMModule(LightningModule):
         super().__init__()
         if isinstance(lora, dict):  # from a checkpoint, which holds plain values only
             lora = Lora(**lora)
-        self.save_hyperparameters(ignore=["token_head", "number_head", "lora"])
+        self.save_hyperparameters(ignore=["token_head", "number_head", "value_loss", "lora"])
         self.save_hyperparameters({"lora": lora and asdict(lora)})
         self.model = NumberLM.from_pretrained(
             qwen_model_path,
@@ -84,6 +88,7 @@ class NumberLMModule(LightningModule):
         self.weight_decay = weight_decay
         self.warmup_ratio = warmup_ratio
         self.value_weight = value_weight
+        self.value_loss = value_loss
         self.gate_alpha = gate_alpha
 
     def setup(self, stage: str) -> None:
@@ -107,7 +112,7 @@ class NumberLMModule(LightningModule):
         return self._step(batch, "val")
 
     def _step(self, batch: Batch, stage: str) -> Tensor:
-        losses = self.model.losses(batch, self.gate_alpha)
+        losses = self.model.losses(batch, self.gate_alpha, self.value_loss)
         total = losses.total(self.value_weight)
         figures = {
             "loss": total,

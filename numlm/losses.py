@@ -1,6 +1,7 @@
 """Losses of the number head, elementwise, and the sums and counts they are averaged by.
 
-    value loss    Cauchy NLL of V + 1/2 * sum of the hands' wrapped Cauchy NLL (v != 0)
+    value loss    Cauchy NLL of V + 1/2 * sum of the hands' wrapped Cauchy NLL (v != 0); or V's CRPS
+                  in units of 10^M in place of its NLL
     pointer loss  -log of the probability of the right copies; where there are none, of the density
                   of the mixture of the new value and of what lies near the text's numbers
 
@@ -9,16 +10,20 @@ uneven batches.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from numlm import clock
-from numlm.distributions import cauchy_nll, wrapped_cauchy_nll
+from numlm.distributions import cauchy_crps, cauchy_nll, wrapped_cauchy_nll
 from numlm.number_head import NumberAnswer
 
 HAND_WEIGHT = 0.5
+
+# Loss (B, A) of new values, from the head's outputs and the true values (B, A).
+ValueLoss = Callable[[NumberAnswer, Tensor], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +49,34 @@ def value_nll(answer: NumberAnswer, targets: Tensor) -> Tensor:
     Returns:
         (B, A) nats (the hands' without their constants); lower is better.
     """
+    return _new_nll(answer, targets) + _hands_nll(answer, targets)
+
+
+def value_crps(answer: NumberAnswer, targets: Tensor) -> Tensor:
+    """Continuous ranked probability score of a new value in units of its 10^M, and its hands' NLL.
+
+    The likelihood of a Cauchy seeks the mode: where noise is skewed its centre is far from the
+    mean, and under a Gaussian's noise it needs more data than least squares. The score seeks the
+    median and loses under 2 % to least squares; but it is less exact where there is no noise.
+
+    Args:
+        answer: The head's outputs at (B, A) positions.
+        targets: (B, A) float64, the true values.
+
+    Returns:
+        (B, A); lower is better.
+    """
+    unit = torch.pow(10.0, answer.magnitude)
+    score = cauchy_crps(_as_float(targets), unit * answer.signed, unit * answer.log_scale.exp())
+    return score / unit.detach() + _hands_nll(answer, targets)
+
+
+def _hands_nll(answer: NumberAnswer, targets: Tensor) -> Tensor:
+    """Weighted negative log-likelihood (B, A) of the hands that an answer has."""
     true_hands = clock.encode(targets)[..., clock.FIRST_HAND :].unflatten(-1, (clock.HANDS, 2))
     true_hands = true_hands[..., : answer.hands.shape[-2], :]
     hands = wrapped_cauchy_nll(answer.hands, true_hands, answer.hand_scales).sum(-1)
-    return _new_nll(answer, targets) + HAND_WEIGHT * hands * (targets != 0)
+    return HAND_WEIGHT * hands * (targets != 0)
 
 
 def pointer_nll(answer: NumberAnswer, targets: Tensor) -> Tensor:

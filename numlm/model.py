@@ -58,7 +58,7 @@ from numlm.lora import (
     load_adapters,
     save_adapters,
 )
-from numlm.losses import Term, pointer_nll, value_nll
+from numlm.losses import Term, ValueLoss, pointer_nll, value_nll
 from numlm.number_head import NumberAnswer, NumberHead
 from numlm.prediction import Prediction, inference, predict_batch
 from numlm.reading import WINDOW, TextNumbers
@@ -70,7 +70,7 @@ class Losses(NamedTuple):
 
     Attributes:
         token: Token loss, over labelled positions.
-        value: Negative log-likelihood of new values, over number labels.
+        value: Loss of new values, over number labels.
         pointer: Negative log-likelihood of copy-or-new, over number labels.
         gated: `gate * (value + pointer)`, over number labels.
     """
@@ -407,13 +407,16 @@ class NumberLM(nn.Module):
         level = torch.full(source.shape, nominal, dtype=torch.float64, device=source.device)
         return level.masked_fill(source < 0, self.calibration.model_level(nominal))
 
-    def losses(self, batch: Batch, gate_alpha: float = 1.0) -> Losses:
+    def losses(
+        self, batch: Batch, gate_alpha: float = 1.0, value_loss: ValueLoss = value_nll
+    ) -> Losses:
         """Losses of a batch in float32; labels of -100 take no part.
 
         Args:
             batch: The batch.
             gate_alpha: A number's loss is weighted by `alpha + (1 - alpha) * P(<NUM>)`; 1 is no
                 gate.
+            value_loss: Loss of new values.
         """
         latent = self(batch)
         labels = batch.labels[:, 1:]
@@ -434,7 +437,7 @@ class NumberLM(nn.Module):
         gate[real] = gate_alpha + (1 - gate_alpha) * p_number.detach()
         # Rows without a number leave a zero that still reaches every head, as several processes
         # need.
-        value, pointer = value_nll(answer, targets) * real, pointer_nll(answer, targets) * real
+        value, pointer = value_loss(answer, targets) * real, pointer_nll(answer, targets) * real
         count = real.sum()
         return Losses(
             token,

@@ -10,7 +10,8 @@ from torch.distributions import Cauchy
 from torch.nn import functional
 
 from numlm import clock
-from numlm.losses import HAND_WEIGHT, Term, pointer_nll, value_nll
+from numlm.distributions import cauchy_crps
+from numlm.losses import HAND_WEIGHT, Term, pointer_nll, value_crps, value_nll
 from numlm.number_head import NumberAnswer
 
 
@@ -263,3 +264,50 @@ def test_gradients_of_the_pointer_loss() -> None:
     # No copy is visible: new or near the 7 together become more probable, a copy of the 7 less.
     assert gradient[0, 2, 0] + gradient[0, 2, 5] < 0 < gradient[0, 2, 2]
     assert gradient[0, 2, 1] == 0
+
+
+def test_the_score_of_a_value_is_in_units_of_its_magnitude() -> None:
+    """The same numbers ten times as large have the same loss, and it is the CRPS of the Cauchy."""
+    answer = _answer(positions=2)
+    targets = torch.tensor([[3.5, -20.0]], dtype=torch.float64)
+    bare = replace(answer, hands=answer.hands[..., :0, :], hand_scales=answer.hand_scales[..., :0])
+    unit = 10.0**bare.magnitude
+    expected = cauchy_crps(targets.float(), unit * bare.signed, unit * bare.log_scale.exp()) / unit
+    torch.testing.assert_close(value_crps(bare, targets), expected)
+    larger = replace(bare, magnitude=bare.magnitude + 1)
+    torch.testing.assert_close(value_crps(larger, 10 * targets), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        value_crps(answer, targets) - expected,
+        value_nll(answer, targets) - value_nll(bare, targets),
+        rtol=1e-4,
+        atol=1e-4,
+    )
+
+
+def test_skewed_noise_the_score_finds_the_median_and_the_likelihood_the_mode() -> None:
+    torch.manual_seed(0)
+    targets = torch.distributions.Exponential(1.0).sample((1, 4000)).double() + 1.0
+    found = []
+    for loss in (value_crps, value_nll):
+        signed = torch.full((1, 1), 1.5, requires_grad=True)
+        log_scale = torch.zeros(1, 1, requires_grad=True)
+        optimizer = torch.optim.Adam([signed, log_scale], lr=0.03)
+        zeros = torch.zeros_like(targets).float()
+        for _ in range(300):
+            answer = NumberAnswer(
+                magnitude=zeros,
+                signed=signed.expand_as(zeros),
+                log_scale=log_scale.expand_as(zeros),
+                hands=torch.zeros(1, 4000, 0, 2),
+                hand_scales=torch.ones(1, 4000, 0),
+                near_log_scale=zeros,
+                pointer=zeros[..., None],
+                values=torch.zeros(1, 0, dtype=torch.float64),
+            )
+            optimizer.zero_grad()
+            loss(answer, targets).mean().backward()
+            optimizer.step()
+        found.append(signed.item())
+    median = 1 + math.log(2)
+    assert found[0] == pytest.approx(median, abs=0.08)
+    assert found[1] < median - 0.15
