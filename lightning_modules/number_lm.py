@@ -43,8 +43,8 @@ class NumberLMModule(LightningModule):
         warmup_ratio: Share of the steps in which the learning rate rises; it falls as a cosine
             after that.
         value_weight: Weight of the number loss beside the token loss.
-        value_loss: Loss of new values: `numlm.losses.value_nll`, exact where numbers are restated,
-            or `numlm.losses.value_crps`, better where they are uncertain and their noise is skewed.
+        value_loss: Loss of new values: `numlm.losses.value_nll`, exact where they are restated,
+            or `numlm.losses.value_crps`, better where they are uncertain and noise is skewed.
         gate_alpha: A number's loss is weighted by `alpha + (1 - alpha) * P(<NUM>)`; 1 is no gate.
         attn_implementation: Attention of the backbone, "sdpa" or "eager".
         random_weights: Take the backbone's architecture with random weights, for tests of loading

@@ -174,6 +174,7 @@ def write_run(folder: Path, names: tuple[str, ...] = SETS, calibrated: bool = Tr
         "seed": "42",
         "token_head": "SoftmaxHead",
         "hyperparameters": {"qwen_model_path": "assets/tiny-qwen2", "lr": 0.001},
+        "data": [],
         "seconds": {"baseline_evaluation": 2.1, "training": 247.2, "floors": 9.0},
         "calibration": {"answers": 321, "50": 0.4, "80": 0.76, "95": 0.97} if calibrated else None,
     }
