@@ -12,9 +12,9 @@ reports.
 
 Measurements have an error, so the training file holds every person several times with measurements
 a little different (training with noise is Tikhonov regularization, Bishop 1995), and a score
-depends on their sizes, so the model sees three hands of the clock instead of nine (their last
-digits would be learned by heart). A tenth of the training people is kept out of the training to
-calibrate the intervals on; the methods for tables learn from them too.
+depends on their sizes, so the model reads three hands of the clock instead of nine and answers
+with none (last digits would be learned by heart). 40 of the training people are kept out of the
+training to calibrate the intervals on; the methods for tables learn from them too.
 """
 
 import argparse
