@@ -1,7 +1,10 @@
 """Shared fixtures: models and tokenizers small enough for tests, made without a network."""
 
-import gzip
 import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read once, when huggingface_hub is imported
+
+import gzip
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +13,6 @@ import pytest
 import torch
 
 from datamodules.number_data_module import NumberDataModule
-
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 ROOT = Path(__file__).resolve().parents[1]
 EMBEDDED = ROOT / "assets" / "tiny-qwen2"

@@ -175,12 +175,14 @@ def test_the_exported_model_loads_and_test_gives_the_same_digits(
     assert NumberLM.from_pretrained(model).calibration.fitted
 
 
+@pytest.mark.slow
 def test_one_vs_rest_by_class_path(tmp_path: Path) -> None:
     run(tmp_path, "--model.token_head", "numlm.heads.OneVsRestHead", "--trainer.max_steps", "1")
     settings = read(tmp_path / "latest" / "model" / "number_lm.json")
     assert settings["token_head"] == "one_vs_rest"
 
 
+@pytest.mark.slow
 def test_evaluating_first_does_not_change_training(tmp_path: Path) -> None:
     weights = []
     for name, drop in (("with", []), ("without", ["--trainer.callbacks", "[]"])):
@@ -189,6 +191,7 @@ def test_evaluating_first_does_not_change_training(tmp_path: Path) -> None:
     assert torch.equal(*weights)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", sorted(CONFIGS.glob("*.yaml")), ids=lambda file: file.stem)
 def test_every_config_runs(config: Path, tmp_path: Path) -> None:
     """Every shipped file, at a tiny budget on the embedded checkpoint."""

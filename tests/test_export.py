@@ -192,6 +192,7 @@ def assert_same_rows(one: list[list[Any]], two: list[list[Any]]) -> None:
         assert mine[:4] == pytest.approx(theirs[:4], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_an_export_loads_without_lightning(export: Path, changed: NumberLM) -> None:
     assert_same_rows(predicted_elsewhere(str(export)), rows_of(changed))
 

@@ -453,6 +453,7 @@ def test_a_broken_configuration_is_one_sentence(tmp_path: Path) -> None:
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_the_shape_of_qwen(qwen_folder: Path) -> None:
     """Ids, `<NUM>` = 151665, no resize, and the base model's ranking, at full vocabulary."""
     layers = ["full_attention"] * 2
