@@ -2,11 +2,15 @@
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from callbacks.run_files import RunFiles
 from callbacks.words import Language, Words, set_label, words
 
+_TEMPLATES = Path(__file__).parent / "templates"
 _SHARES = {"accuracy", "precision", "recall", "f1", "false_positive_rate", "agreement"}
 _MARKUP = re.compile(r"([\\`*_\[\]<>|&~$#])")
 
@@ -93,3 +97,17 @@ class SetTables:
         if not interval or entry[metric] is None:
             return text
         return f"{text} \\[{', '.join(metric_text(metric, end) for end in interval)}\\]"
+
+
+def markdown_template(name: str) -> Template:
+    """A template that writes Markdown; its filters `cell`, `figure` and `percent` write data."""
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # Markdown: `cell` escapes what comes from data
+    )
+    environment.filters |= {"cell": cell, "figure": figure_text, "percent": percent}
+    return environment.get_template(name)

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import ModelCardData
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from callbacks.findings import coverage_key
 from callbacks.floors import FLOORS_FILE
-from callbacks.markdown import cell
+from callbacks.markdown import markdown_template
 from callbacks.results import BASELINE_FILE, FINETUNED_FILE
 from callbacks.run_files import RunFiles
 from callbacks.run_folder import RUN_FILE, read_json
@@ -24,7 +23,6 @@ from numlm.model import NumberLM
 
 CARD_FILE = "README.md"
 _ABSOLUTE = re.compile(r"(?<=[\s=])/(?:[^\s/]+/)+")  # where files lie is nobody's business
-_TEMPLATES = Path(__file__).parent / "templates"
 
 
 class Scorecard(FigureTables):
@@ -56,19 +54,10 @@ def model_card(folder: Path, model: NumberLM, lora: Lora | None, repo_id: str | 
         lora: The settings of adapters that were folded in.
         repo_id: Where it is on the hub, if it will be there.
     """
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,  # Markdown: `cell` escapes what comes from data
-    )
-    environment.filters["cell"] = cell
     run = _what_is_there(folder)
     sources = list(_own_sources(run.run))
     generated = bool(run.run["started"]) and not sources
-    return environment.get_template("model_card.md.j2").render(
+    return markdown_template("model_card.md.j2").render(
         metadata=_metadata(run, model, lora, generated).to_yaml(),
         name=repo_id.split("/")[-1] if repo_id else f"{model.identity.backbone.name} with NumLM",
         where=repo_id or "path/to/this/folder",

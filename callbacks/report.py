@@ -10,22 +10,19 @@ import time
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
 from callbacks import findings
 from callbacks.answer_tables import EXTREME, AnswerTables
 from callbacks.charts import chart_file
-from callbacks.markdown import cell, figure_text, metric_text, percent
+from callbacks.markdown import cell, markdown_template, metric_text, percent
 from callbacks.page import page
 from callbacks.run_files import RunFiles, read_run
 from callbacks.run_folder import run_folder
 from callbacks.tables import FigureTables
 from callbacks.targets import SETS, TARGETS
 from callbacks.words import LANGUAGES, Language, label, set_label, words
-
-TEMPLATES = Path(__file__).parent / "templates"
 
 
 class WriteReport(Callback):
@@ -64,16 +61,7 @@ def write_report(folder: Path, author: str | None = None) -> None:
 
 def report(run: RunFiles, language: Language, author: str) -> str:
     """The report as Markdown."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,  # Markdown: `cell` escapes what comes from data
-    )
-    environment.filters |= {"cell": cell, "figure": figure_text, "percent": percent}
-    template = environment.get_template(f"report.{language}.md.j2")
+    template = markdown_template(f"report.{language}.md.j2")
     return template.render(_facts(run, language), author=author, date=time.strftime("%Y-%m-%d"))
 
 

@@ -116,13 +116,11 @@ def collate(records: Sequence[Record], num_token_id: int, pad_token_id: int) -> 
         values[row, places] = torch.tensor(record.values, dtype=torch.float64)
         asked[row, places[list(record.answers)]] = True
     is_number = (input_ids == num_token_id) & (attention_mask == 1)
-    features = torch.zeros(*input_ids.shape, clock.FEATURES)
-    features[is_number] = clock.encode(values[is_number])
     return Batch(
         input_ids=input_ids,
         attention_mask=attention_mask,
         labels=input_ids.masked_fill(~labelled, IGNORE),
-        number_features=features,
+        number_features=clock.encode_at(is_number, values),
         number_bits=values.view(torch.int64),
         asked=asked,
         record_ids=torch.tensor([record.record_id for record in records]),

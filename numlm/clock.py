@@ -56,6 +56,13 @@ def encode(values: Tensor) -> Tensor:
     return torch.cat([head, hands.flatten(-2)], dim=-1).float()
 
 
+def encode_at(is_number: Tensor, values: Tensor) -> Tensor:
+    """Clock features (..., FEATURES) of values (...) where a number stands, 0 elsewhere."""
+    features = torch.zeros(*values.shape, FEATURES, device=values.device)
+    features[is_number] = encode(values[is_number])
+    return features
+
+
 def coarse_features(hands: int) -> Tensor:
     """Which features (FEATURES,) tell a value up to its first hands, from the longest on.
 

@@ -107,9 +107,7 @@ class WrittenNumbers:
             )
         start = length - step
         self.input_ids = torch.cat([self.input_ids[:, :start], input_ids], dim=-1)
-        features = torch.zeros(*input_ids.shape, clock.FEATURES, device=input_ids.device)
-        features[is_number] = clock.encode(self.values[:, start:][is_number])
-        return features
+        return clock.encode_at(is_number, self.values[:, start:])
 
     def remember(self, latent: Latent, p_number: Tensor) -> None:
         """Keep what the tokens of a step were read as.
@@ -134,14 +132,12 @@ class WrittenNumbers:
         new = [row for row in rows if length not in self.said[row]]
         if new:
             ids, values = self.input_ids[new], self.values[new, :length]
-            features = torch.zeros(*ids.shape, clock.FEATURES, device=ids.device)
             is_number = ids == self.model.tokenizer.num_token_id
-            features[is_number] = clock.encode(values[is_number])
             batch = Batch(
                 input_ids=ids,
                 attention_mask=self.attention_mask[new, :length],
                 labels=torch.full_like(ids, IGNORE),
-                number_features=features,
+                number_features=clock.encode_at(is_number, values),
                 number_bits=values.contiguous().view(torch.int64),
                 asked=torch.zeros_like(ids, dtype=torch.bool),
                 record_ids=torch.tensor(new),
