@@ -31,6 +31,7 @@ from datamodules.row_files import DataNotFoundError
 from datamodules.rows import BadRow
 from lightning_modules.number_lm import NumberLMModule
 from numlm.checkpoint import ModelNotFoundError
+from numlm.errors import OptionsError
 from numlm.hub import HubError
 from numlm.identity import ModelMismatchError
 from numlm.lora import PeftMissingError
@@ -39,7 +40,7 @@ DEFAULT_CONFIG = Path(__file__).resolve().parent / "configs" / "default.yaml"
 # Errors that a user can mend, whose message is one sentence.
 _MENDABLE = (
     *(BadRow, DataNotFoundError, PredictionsError, RunFolderError, HubError),
-    *(ModelNotFoundError, ModelMismatchError, PeftMissingError),
+    *(ModelNotFoundError, ModelMismatchError, PeftMissingError, OptionsError),
 )
 
 
@@ -97,6 +98,8 @@ def main(args: ArgsType = None) -> NumberLMCLI:
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
         logging.getLogger(name).addFilter(lambda record: "Tip:" not in record.getMessage())
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    # What is logged at an epoch's end is the same on every process already.
+    warnings.filterwarnings("ignore", message=".*recommended to use `self.log.*sync_dist=True.*")
     defaults = {"default_config_files": [str(DEFAULT_CONFIG)]}
     try:
         return NumberLMCLI(

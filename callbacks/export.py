@@ -10,6 +10,7 @@ from callbacks.model_card import CARD_FILE, model_card
 from callbacks.run_folder import run_folder
 from numlm.hub import make_repository, upload_model
 from numlm.model import NumberLM
+from numlm.sharding import whole_copy
 
 ADAPTER_FOLDER = "adapter"
 
@@ -50,18 +51,18 @@ class ExportModel(Callback):
             HubError: If the hub does not take it; it is written all the same.
         """
         target = run_folder(trainer) / self.folder
-        if trainer.is_global_zero:
-            trained: Any = pl_module.model
-            model: NumberLM = trained
+        trained: Any = pl_module.model
+        model: NumberLM | None = whole_copy(trained)
+        if model is not None:
             lora = model.lora
             if lora is not None:
                 model.save_pretrained(target.with_name(ADAPTER_FOLDER))
-                model = model.cpu_copy().merge()
+                model.merge()
             model.save_pretrained(target)
             card = model_card(target.parent, model, lora, self.push_to_hub)
             (target / CARD_FILE).write_text(card, encoding="utf-8")
             if self.pth:
-                torch.save(model.cpu_copy().state_dict(), target.with_name(f"{target.name}.pth"))
+                torch.save(model.state_dict(), target.with_name(f"{target.name}.pth"))
         rank_zero_info(f"Model written to {target}")
         trainer.strategy.barrier()
         if self.push_to_hub is not None and trainer.is_global_zero:

@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,8 +12,10 @@ from callbacks.evaluation_data import EvaluationData, evaluation_data
 from callbacks.live_scoring import evaluating, progress_bar
 from callbacks.results import FINETUNED_FILE
 from callbacks.run_folder import read_json, run_folder, update_run_record, write_json
+from numlm.batch import deal
 from numlm.digits import DigitWriter
 from numlm.floors import Question, beats, point_figures
+from numlm.sharding import is_sharded
 
 FLOORS_FILE = "floors.json"
 IDEAL = "best_possible"  # stands among the floors, but nothing can be expected to beat it
@@ -103,10 +106,12 @@ def _written_digits(
     """What the base model writes after every prompt; the batches are dealt to the processes."""
     model: Any = pl_module.model
     with evaluating(pl_module):
-        writer = DigitWriter(model.backbone, model.tokenizer.base)
+        # Processes that share weights go on writing until the last of them is done.
+        generate = partial(model.write_tokens, synced_gpus=is_sharded(model))
+        writer = DigitWriter(model.backbone, model.tokenizer.base, generate=generate)
         prompts = {name: [question.prompt for question in found] for name, found in asked.items()}
         batches = [(name, batch) for name, p in prompts.items() for batch in writer.batches(p)]
-        mine = batches[trainer.global_rank :: trainer.world_size]
+        mine = deal(batches, trainer.global_rank, trainer.world_size)
         values: list[tuple[str, int, float | None]] = []
         with progress_bar(trainer, len(mine), "Base model writes digits", " batches") as progress:
             for name, batch in mine:

@@ -6,8 +6,10 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning import LightningDataModule
-from torch.utils.data import DataLoader
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from datamodules import (
@@ -25,10 +27,11 @@ from datamodules.own_data import OwnData, Rows, Sources
 from datamodules.prompt_stream import PromptStream
 from datamodules.row_files import DataNotFoundError
 from datamodules.rows import Columns
-from datamodules.sampling import EvenBatchSampler, LengthBatchSampler
+from datamodules.sampling import EvenBatchSampler, StepPiece, StepSampler
 from datamodules.token_store import OnError
-from numlm.batch import Batch, Record, collate
+from numlm.batch import Batch, Piece, Record, collate, count_labels
 from numlm.checkpoint import load_context_length, load_tokenizer
+from numlm.errors import OptionsError
 from numlm.floors import Question
 from numlm.tokenization import NumberTokenizer
 
@@ -74,7 +77,8 @@ class NumberDataModule(LightningDataModule):
             are held out of own data to evaluate on.
         noisy_samples: Examples of `noisy_readings`; more than of the others, for a coverage of
             50 % measured on 200 is only known to within 7 points.
-        batch_size: Texts a training step, on every device.
+        batch_size: Texts a training step, of all devices and accumulated batches together: what
+            is learned does not depend on how many there are.
         eval_batch_size: Texts a batch of the evaluation and of `predict`.
         num_workers: Worker processes that put batches together.
         seed: Seed of the training text, its order and the rows held out; set by
@@ -174,11 +178,10 @@ class NumberDataModule(LightningDataModule):
     def _set_up_own_training(self) -> None:
         self._train = self.own.rows("train")
         self._val = self.own.rows("validation")
-        least = self.batch_size * self._process()[1]
-        if len(self._train) < least:
+        if len(self._train) < self.batch_size:
             raise DataNotFoundError(
                 f"{len(self._train)} rows of {self.own.sources.train} are left to train on, but a "
-                f"step takes {least}: lower --data.batch_size"
+                f"step takes {self.batch_size}: lower --data.batch_size"
             )
 
     def _generate_training(self) -> None:
@@ -213,18 +216,25 @@ class NumberDataModule(LightningDataModule):
         return records
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Training batches."""
+        """This process's pieces of the training steps."""
         rank, world_size = self._process()
-        dataset: Any = self._train
-        sampler = LengthBatchSampler(
-            _lengths(self._train), self.batch_size, self.seed, rank, world_size
+        accumulate = self.trainer.accumulate_grad_batches if self.trainer else 1
+        if self.batch_size < world_size * accumulate:
+            raise OptionsError(
+                f"data.batch_size is {self.batch_size}, but a step is shared by {world_size} "
+                f"processes, each with {accumulate} of trainer.accumulate_grad_batches: give "
+                f"{world_size * accumulate} or more texts"
+            )
+        sampler = StepSampler(
+            _lengths(self._train), self.batch_size, self.seed, rank, world_size, accumulate
         )
-        return DataLoader(
-            dataset,
-            batch_sampler=sampler,
-            collate_fn=self._collate(),
-            num_workers=self.num_workers,
+        pieces = _Pieces(
+            self._train,
+            label_counts(self._train, self.tokenizer.num_token_id),
+            self._collate(),
+            world_size * accumulate,
         )
+        return DataLoader(pieces, sampler=sampler, batch_size=None, num_workers=self.num_workers)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Validation batches of the training text."""
@@ -297,6 +307,41 @@ class NumberDataModule(LightningDataModule):
 
     def _process(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+
+class _Pieces(Dataset[Piece]):
+    """Training texts, a piece of a step at a time.
+
+    Args:
+        records: All texts; those of the pieces that are asked for are read.
+        counts: (N, 2) labelled tokens and numbers of every text.
+        collate: Makes a batch.
+        pieces: How many pieces a step has.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        counts: Tensor,
+        collate: Callable[[list[Record]], Batch],
+        pieces: int,
+    ) -> None:
+        self.records = records
+        self.counts = counts
+        self.collate = collate
+        self.pieces = pieces
+
+    def __getitem__(self, piece: StepPiece) -> Piece:
+        tokens, numbers = self.counts[piece.all].sum(0).float() / self.pieces
+        batch = self.collate([self.records[i] for i in piece.mine])
+        return Piece(batch, tokens, numbers)
+
+
+def label_counts(records: Sequence[Record], num_token_id: int) -> Tensor:
+    """`numlm.batch.count_labels`; of stored rows without reading their texts."""
+    if isinstance(records, Rows):
+        return torch.from_numpy(records.label_counts)
+    return count_labels(records, num_token_id)
 
 
 def _lengths(records: Sequence[Record]) -> Sequence[int]:

@@ -60,6 +60,12 @@ class Rows(Sequence[Record]):
         lengths: np.ndarray = self.store.lengths[self.rows]
         return lengths
 
+    @property
+    def label_counts(self) -> np.ndarray:
+        """(N, 2) tokens that a loss is taken on, and the numbers among them, of every row."""
+        counts: np.ndarray = self.store.label_counts[self.rows]
+        return counts
+
 
 @dataclass
 class OwnData:

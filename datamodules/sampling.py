@@ -1,13 +1,33 @@
 """Which records make a batch, on every process."""
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
+from torch import Tensor
 from torch.utils.data import Sampler
 
+from numlm.batch import deal
 
-class LengthBatchSampler(Sampler[list[int]]):
-    """Random batches of texts of about the same length, as many on every process.
+
+class StepPiece(NamedTuple):
+    """What a process reads at once of a training step.
+
+    Attributes:
+        mine: The texts of the piece.
+        all: The texts of the whole step.
+    """
+
+    mine: list[int]
+    all: list[int]
+
+
+class StepSampler(Sampler[StepPiece]):
+    """Random batches of texts of about the same length, each cut into pieces.
+
+    Which texts a step learns from depends on the seed, the epoch and the step alone: the number of
+    processes, and how many pieces one after another each of them makes of its share, decide who
+    computes what.
 
     Texts are shuffled, sorted by length within pools of some batches, cut into batches, and the
     batches shuffled: little padding, while an epoch still sees every text (but for a last
@@ -15,43 +35,59 @@ class LengthBatchSampler(Sampler[list[int]]):
 
     Args:
         lengths: Length of every text.
-        batch_size: Texts a batch.
+        batch_size: Texts a step.
         seed: Seed of the order.
         rank: This process.
-        world_size: How many processes share the batches.
+        world_size: How many processes share a step.
+        accumulate: Pieces that a process makes of its share, one after another.
         pool: How many batches are sorted together.
+
+    Raises:
+        ValueError: If there are fewer texts in a step than pieces.
     """
 
     def __init__(
         self,
-        lengths: Sequence[int],
+        lengths: Sequence[int] | Tensor,
         batch_size: int,
         seed: int,
         rank: int = 0,
         world_size: int = 1,
+        accumulate: int = 1,
         pool: int = 32,
     ) -> None:
-        self.lengths = torch.tensor(lengths)
+        if batch_size < world_size * accumulate:
+            raise ValueError(
+                f"{batch_size} texts cannot be dealt to {world_size} processes x {accumulate}"
+            )
+        self.lengths = torch.as_tensor(lengths)
         self.batch_size = batch_size
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
+        self.accumulate = accumulate
         self.pool = pool
         self.epoch = 0
 
-    def __len__(self) -> int:
-        return len(self.lengths) // (self.batch_size * self.world_size)
+    def set_epoch(self, epoch: int) -> None:
+        """Which order comes next; a trainer calls it before every epoch."""
+        self.epoch = epoch
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def __len__(self) -> int:
+        return len(self.lengths) // self.batch_size * self.accumulate
+
+    def __iter__(self) -> Iterator[StepPiece]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        self.epoch += 1
         order = torch.randperm(len(self.lengths), generator=generator)
         pools = torch.split(order, self.pool * self.batch_size)
         order = torch.cat([pool[self.lengths[pool].argsort(stable=True)] for pool in pools])
-        batches = order[: len(self) * self.world_size * self.batch_size].view(-1, self.batch_size)
-        shuffled = torch.randperm(len(batches), generator=generator)
-        for index in shuffled[self.rank :: self.world_size]:
-            yield batches[index].tolist()
+        steps = len(self) // self.accumulate
+        batches = order[: steps * self.batch_size].view(-1, self.batch_size)
+        for step in torch.randperm(steps, generator=generator):
+            batch = batches[step]
+            pieces = batch.tensor_split(self.world_size * self.accumulate)
+            for piece in pieces[self.rank :: self.world_size]:
+                yield StepPiece(piece.tolist(), batch.tolist())
 
 
 class EvenBatchSampler(Sampler[list[int]]):
@@ -73,15 +109,11 @@ class EvenBatchSampler(Sampler[list[int]]):
         self, lengths: Sequence[int], batch_size: int, rank: int = 0, world_size: int = 1
     ) -> None:
         order = sorted(range(len(lengths)), key=lengths.__getitem__)
-        self.batches = [
-            order[start : start + batch_size] for start in range(0, len(order), batch_size)
-        ]
-        self.rank = rank
-        self.world_size = world_size
+        batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+        self.batches = deal(batches, rank, world_size)
 
     def __len__(self) -> int:
-        return -(-len(self.batches) // self.world_size)
+        return len(self.batches)
 
     def __iter__(self) -> Iterator[list[int]]:
-        for i in range(len(self)):
-            yield self.batches[min(i * self.world_size + self.rank, len(self.batches) - 1)]
+        return iter(self.batches)

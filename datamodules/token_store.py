@@ -89,6 +89,13 @@ class TokenStore(Sequence[Record]):
         """(N,) tokens of every row."""
         return np.diff(self._column("ids_end"), prepend=0)
 
+    @property
+    def label_counts(self) -> np.ndarray:
+        """(N, 2) tokens that a loss is taken on, and the numbers among them, of every row."""
+        tokens = self.lengths - np.maximum(self._column("answer_start"), 1)
+        numbers = np.diff(self._column("values_end"), prepend=0) - self._column("asked_from")
+        return np.stack([tokens, numbers], axis=-1)
+
     def _column(self, name: str) -> np.ndarray:
         return self._table[:, _TABLE.index(name)]
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,22 @@ from torch import Tensor
 from transformers import get_cosine_schedule_with_warmup
 
 from numlm import clock
-from numlm.batch import Batch
+from numlm.batch import Batch, Piece
+from numlm.errors import OptionsError
 from numlm.heads import SoftmaxHead, TokenHead
 from numlm.identity import Identity, ModelMismatchError
 from numlm.lora import Lora
 from numlm.losses import ValueLoss, value_nll
-from numlm.model import NumberLM
+from numlm.metrics import LossTable
+from numlm.model import FIGURES, NumberLM
 from numlm.number_head import NumberHead
 from numlm.prediction import Prediction, predict_batch
 from numlm.scoring import score_batch
+from numlm.sharding import is_sharded, load_sharded
 
 EMBEDDED_MODEL = str(Path(__file__).resolve().parents[1] / "assets" / "tiny-qwen2")
 _NO_DECAY_DIMENSIONS = 1
+_STAND_IN = ("0",)
 
 
 class NumberLMModule(LightningModule):
@@ -49,6 +54,8 @@ class NumberLMModule(LightningModule):
         attn_implementation: Attention of the backbone, "sdpa" or "eager".
         random_weights: Take the backbone's architecture with random weights, for tests of loading
             and speed.
+        activation_checkpointing: In training, keep only what goes into every layer, and compute
+            the rest again in the backward pass: less memory, a third more time.
         lora: Train low-rank adapters beside a frozen backbone; None trains all of it.
     """
 
@@ -67,6 +74,7 @@ class NumberLMModule(LightningModule):
         gate_alpha: float = 1.0,
         attn_implementation: str = "sdpa",
         random_weights: bool = False,
+        activation_checkpointing: bool = False,
         lora: Lora | None = None,
     ) -> None:
         super().__init__()
@@ -74,15 +82,20 @@ class NumberLMModule(LightningModule):
             lora = Lora(**lora)
         self.save_hyperparameters(ignore=["token_head", "number_head", "value_loss", "lora"])
         self.save_hyperparameters({"lora": lora and asdict(lora)})
-        self.model = NumberLM.from_pretrained(
+        self._load = partial(
+            NumberLM.from_pretrained,
             qwen_model_path,
             token_head=token_head,
             number_head=number_head,
             embedding_hands=embedding_hands,
             attn_implementation=attn_implementation,
             random_weights=random_weights,
+            activation_checkpointing=activation_checkpointing,
             lora=lora,
         )
+        self.model: NumberLM
+        self.validation_losses = LossTable()
+        self._step_figures: list[Tensor] = []
         self.lr = lr
         self.head_lr = head_lr
         self.weight_decay = weight_decay
@@ -95,40 +108,61 @@ class NumberLMModule(LightningModule):
         """Refuse a precision that the number path does not survive.
 
         Raises:
-            ValueError: If the trainer would turn every float of model and batch into 16 bits.
+            OptionsError: If the trainer would turn every float of model and batch into 16 bits.
         """
         if self.trainer.precision in ("bf16-true", "16-true", "transformer-engine-float16"):
-            raise ValueError(
+            raise OptionsError(
                 f"precision {self.trainer.precision} would cut every number to 16 bits "
                 "(12345.678 arrives as 12352): use bf16-mixed or 16-mixed"
             )
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss of a training batch."""
-        return self._step(batch, "train")
+    def configure_model(self) -> None:
+        """Load the model: whole, or in parts where the strategy spreads it over devices.
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss of a validation batch."""
-        return self._step(batch, "val")
+        Raises:
+            ModelNotFoundError: If there is no whole model at the path.
+            ModelMismatchError: If the files there do not belong together.
+        """
+        if hasattr(self, "model"):  # Lightning asks again before every fit and test
+            return
+        mesh = self.device_mesh
+        if mesh is None:
+            self.model = self._load()
+            return
+        mixed = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+        self.model = load_sharded(
+            self._load, mesh["data_parallel"], mixed.get(self.trainer.precision)
+        )
+        # The strategy reads weights into the model itself, those of the checkpoint only.
+        self.strict_loading = self.model.lora is None
 
-    def _step(self, batch: Batch, stage: str) -> Tensor:
+    def training_step(self, piece: Piece, batch_idx: int) -> Tensor:
+        """Loss of a piece of a training step; what is logged is the loss of the whole step."""
+        losses = self.model.losses(piece.batch, self.gate_alpha, self.value_loss)
+        losses = losses.over(piece.tokens, piece.numbers)
+        self._step_figures.append(losses.figures(self.value_weight).detach())
+        pieces = self.trainer.accumulate_grad_batches
+        if (batch_idx + 1) % pieces == 0:
+            figures = torch.stack(self._step_figures[-pieces:]).mean(0)
+            self._log("train", self.trainer.strategy.reduce(figures, reduce_op="mean"))
+            self._step_figures.clear()
+        return losses.total(self.value_weight)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Count the losses of a validation batch."""
         losses = self.model.losses(batch, self.gate_alpha, self.value_loss)
-        total = losses.total(self.value_weight)
-        figures = {
-            "loss": total,
-            "token": losses.token.mean,
-            "value": losses.value.mean,
-            "pointer": losses.pointer.mean,
-        }
-        self.log_dict(
-            {f"{stage}/{name}": figure for name, figure in figures.items()},
-            batch_size=len(batch.input_ids),
-            sync_dist=stage != "train",
-        )
-        self.log(
-            f"{stage}_loss", total, prog_bar=True, logger=False, batch_size=len(batch.input_ids)
-        )
-        return total
+        self.validation_losses.update(batch.record_ids[0], losses)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the loss of all validation texts, each counted once."""
+        self._log("val", self.validation_losses.losses().figures(self.value_weight))
+        self.validation_losses.reset()
+
+    def _log(self, stage: str, figures: Tensor) -> None:
+        """Log figures that are the same on every process."""
+        for name, figure in zip(FIGURES, figures, strict=True):
+            self.log(f"{stage}/{name}", figure, batch_size=1)
+        self.log(f"{stage}_loss", figures[0], prog_bar=True, logger=False, batch_size=1)
 
     def test_step(
         self, batch: Batch, batch_idx: int, dataloader_idx: int = 0
@@ -138,14 +172,16 @@ class NumberLMModule(LightningModule):
 
     def predict_step(self, batch: Any, batch_idx: int) -> list[Prediction]:  # noqa: ANN401
         """The number that comes after each of the batch's `prompts`."""
-        return predict_batch(self.model, batch.prompts) if batch.prompts else []
+        # Where weights are shared no process may leave a pass out.
+        prompts = batch.prompts or _STAND_IN
+        return predict_batch(self.model, prompts)[: len(batch.prompts)]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what was trained only, and say which model it belongs to."""
         checkpoint["identity"] = asdict(self.model.identity)
         checkpoint["lora"] = self.model.lora and asdict(self.model.lora)
         for name in self._frozen():
-            del checkpoint["state_dict"][name]
+            checkpoint["state_dict"].pop(name, None)  # of shared weights the first process has all
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another model; what was frozen is as it was loaded.
@@ -163,8 +199,9 @@ class NumberLMModule(LightningModule):
                 f"the checkpoint was trained with model.lora {checkpoint['lora']}, but here it is "
                 f"{lora}: give the same settings"
             )
-        # Lightning's strict loading then finds every other missing or unknown weight.
-        checkpoint["state_dict"] = {**self._frozen(), **checkpoint["state_dict"]}
+        if not is_sharded(self.model):  # else the strategy has read the weights already
+            # Lightning's strict loading then finds every other missing or unknown weight.
+            checkpoint["state_dict"] = {**self._frozen(), **checkpoint["state_dict"]}
 
     def _frozen(self) -> dict[str, Tensor]:
         """Weights that are not trained, by name; a tied one by each of its names."""

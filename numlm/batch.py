@@ -11,7 +11,7 @@ model shifts.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -56,6 +56,23 @@ class Batch(NamedTuple):
         return Batch(*(tensor.to(device) for tensor in self))
 
 
+class Piece(NamedTuple):
+    """What one process reads at once of a training step.
+
+    Attributes:
+        batch: Its texts.
+        tokens: Labelled tokens of the whole step, over the number of pieces, a float32 scalar.
+        numbers: Number labels of the whole step, over the number of pieces.
+
+    The losses of a piece are sums over its own labels divided by these, so that their mean over
+    the pieces, which is what processes and accumulation take, is the loss of the whole step.
+    """
+
+    batch: Batch
+    tokens: Tensor
+    numbers: Tensor
+
+
 class Record(NamedTuple):
     """One encoded text.
 
@@ -93,6 +110,15 @@ class Record(NamedTuple):
         return cls(ids, [number.value for number in encoding.numbers], answers, record_id)
 
 
+def count_labels(records: Sequence[Record], num_token_id: int) -> Tensor:
+    """(N, 2) int64: tokens that a loss is taken on, and the numbers among them, of every record.
+
+    The first token of a text has nothing before it that it could be predicted from.
+    """
+    labelled = [record.input_ids[max(record.answer_start, 1) :] for record in records]
+    return torch.tensor([[len(ids), list(ids).count(num_token_id)] for ids in labelled])
+
+
 def collate(records: Sequence[Record], num_token_id: int, pad_token_id: int) -> Batch:
     """Pad encoded texts to a batch whose labels are the texts, each from its `answer_start`.
 
@@ -125,6 +151,16 @@ def collate(records: Sequence[Record], num_token_id: int, pad_token_id: int) -> 
         asked=asked,
         record_ids=torch.tensor([record.record_id for record in records]),
     )
+
+
+_Batch = TypeVar("_Batch")
+
+
+def deal(batches: Sequence[_Batch], rank: int, world_size: int) -> list[_Batch]:
+    """A process's share of batches, as many for every process: the last one fills up."""
+    last = len(batches) - 1
+    rounds = -(-len(batches) // world_size)
+    return [batches[min(i * world_size + rank, last)] for i in range(rounds)]
 
 
 def positions_of(mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,6 @@
 """The base model's own way of saying a number: digit by digit, generated greedily and parsed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -48,6 +48,7 @@ class DigitWriter:
         backbone: The model; left in evaluation mode.
         tokenizer: Its tokenizer.
         max_new_tokens: Greatest number of tokens written.
+        generate: What to call instead of the backbone's own `generate`.
     """
 
     def __init__(
@@ -55,8 +56,10 @@ class DigitWriter:
         backbone: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         max_new_tokens: int = 20,
+        generate: Callable[..., Tensor] | None = None,
     ) -> None:
         self.backbone = backbone.eval()
+        self.generate = generate or backbone.generate
         self.tokenizer = tokenizer
         self.max_new_tokens = max_new_tokens
         known = tokenizer.batch_decode([[token_id] for token_id in range(len(tokenizer))])
@@ -85,7 +88,7 @@ class DigitWriter:
         input_ids = torch.tensor([[0] * (longest - len(ids)) + ids for ids in rows])
         lengths = torch.tensor([len(ids) for ids in rows])
         mask = torch.arange(longest) >= longest - lengths[:, None]
-        written = self.backbone.generate(
+        written = self.generate(
             input_ids=input_ids.to(device),
             attention_mask=mask.long().to(device),
             max_new_tokens=self.max_new_tokens,

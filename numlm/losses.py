@@ -36,7 +36,7 @@ class Term:
     @property
     def mean(self) -> Tensor:
         """Sum over count, 0 where the count is 0 (and still connected to the graph)."""
-        return self.sum / self.count.clamp(min=1)
+        return self.sum / torch.where(self.count > 0, self.count, 1)
 
 
 def value_nll(answer: NumberAnswer, targets: Tensor) -> Tensor:

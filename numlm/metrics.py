@@ -15,6 +15,8 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from numlm.losses import Term
+from numlm.model import Losses
 from numlm.scoring import COLUMNS, Scores
 
 Figures = dict[str, float | int | None]
@@ -56,6 +58,30 @@ class Scorecard(Metric):
     def compute(self) -> Figures:
         """Figures over all records."""
         return figures(self.rows())
+
+
+class LossTable(Metric):
+    """Loss sums of batches, each counted once and in the same order on any number of processes."""
+
+    full_state_update = False
+    rows: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("rows", default=[], dist_reduce_fx="cat")
+
+    def update(self, first_record: Tensor, losses: Losses) -> None:
+        """Add a batch, known by the id of its first record."""
+        sums = [number for term in losses for number in (term.sum, term.count)]
+        self.rows.append(torch.stack([number.double() for number in (first_record, *sums)])[None])
+
+    def compute(self) -> Tensor:
+        """(4, 2) sums and counts in float64, in the order of `Losses`."""
+        return _unique_rows(dim_zero_cat(self.rows), 1)[:, 1:].sum(0).view(-1, 2)
+
+    def losses(self) -> Losses:
+        """The losses of all batches; every process must call."""
+        return Losses(*(Term(total.float(), count) for total, count in self.compute()))
 
 
 def column(scores: Scores, table: str, name: str) -> Tensor:

@@ -19,6 +19,7 @@ number starts as the magnitude that they read.
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -131,7 +132,7 @@ class NumberHead(nn.Module):
         reading_contrast: float = 1.0,
     ) -> None:
         super().__init__()
-        self.settings = {
+        self.settings: dict[str, Any] = {
             "reading_heads": reading_heads,
             "free_heads": free_heads,
             "reading_size": reading_size,
