@@ -52,8 +52,6 @@ class NumberLMModule(LightningModule):
             or `numlm.losses.value_crps`, better where they are uncertain and noise is skewed.
         gate_alpha: A number's loss is weighted by `alpha + (1 - alpha) * P(<NUM>)`; 1 is no gate.
         attn_implementation: Attention of the backbone, "sdpa" or "eager".
-        random_weights: Take the backbone's architecture with random weights, for tests of loading
-            and speed.
         activation_checkpointing: In training, keep only what goes into every layer, and compute
             the rest again in the backward pass: less memory, a third more time.
         lora: Train low-rank adapters beside a frozen backbone; None trains all of it.
@@ -73,7 +71,6 @@ class NumberLMModule(LightningModule):
         value_loss: ValueLoss = value_nll,
         gate_alpha: float = 1.0,
         attn_implementation: str = "sdpa",
-        random_weights: bool = False,
         activation_checkpointing: bool = False,
         lora: Lora | None = None,
     ) -> None:
@@ -89,7 +86,6 @@ class NumberLMModule(LightningModule):
             number_head=number_head,
             embedding_hands=embedding_hands,
             attn_implementation=attn_implementation,
-            random_weights=random_weights,
             activation_checkpointing=activation_checkpointing,
             lora=lora,
         )

@@ -72,7 +72,6 @@ class Pretrained(nn.Module):
         embedding_hands: int = clock.HANDS,
         dtype: torch.dtype = torch.float32,
         attn_implementation: str = "sdpa",
-        random_weights: bool = False,
         lora: Lora | None = None,
         activation_checkpointing: bool = False,
         empty: bool = False,
@@ -91,7 +90,6 @@ class Pretrained(nn.Module):
                 for an exported model.
             dtype: Type of the backbone's weights, whatever the files have. The heads are float32.
             attn_implementation: Attention of the backbone, "sdpa" or "eager".
-            random_weights: Take the architecture only, for tests of loading and speed.
             lora: Freeze the backbone and learn adapters; an exported model that has adapters keeps
                 them without it.
             activation_checkpointing: In training, keep only what goes into every layer, and
@@ -119,7 +117,7 @@ class Pretrained(nn.Module):
         with torch.device("meta" if empty else "cpu"):
             backbone = load_backbone(
                 path,
-                weights=not (random_weights or empty),
+                weights=not empty,
                 dtype=dtype,
                 attn_implementation=attn_implementation,
             )

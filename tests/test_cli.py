@@ -237,7 +237,7 @@ def test_a_results_folder_that_cannot_be_written_is_found_first(tmp_path: Path) 
 
 
 def test_a_precision_that_cuts_numbers_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"12345\.678 arrives as 12352.*use bf16-mixed"):
+    with pytest.raises(SystemExit, match=r"error: .*12345\.678 arrives as 12352.*use bf16-mixed"):
         run(tmp_path, "--trainer.precision", "bf16-true")
 
 

@@ -9,9 +9,10 @@ import torch
 from datamodules import noisy_readings, ordinary_text, training_mix
 from datamodules.examples import Example, sentences
 from datamodules.number_data_module import COPYING_SETS, EVALUATION_SETS, NumberDataModule
-from datamodules.sampling import EvenBatchSampler, LengthBatchSampler
+from datamodules.sampling import EvenBatchSampler, StepPiece, StepSampler
 from datamodules.templates import TEMPLATES, Wording
 from datamodules.vocabulary import LANGUAGES
+from numlm.batch import IGNORE
 from numlm.parsing import Number, find_numbers, split_numbers
 
 
@@ -157,21 +158,51 @@ def test_distractors_are_not_numbers() -> None:
     ]
 
 
-def test_length_batches_cover_every_text_once_over_all_processes() -> None:
-    lengths = [7, 3, 9, 1, 4, 8, 2, 6, 5, 10, 12, 11]
-    seen: list[int] = []
-    for rank in range(2):
-        sampler = LengthBatchSampler(lengths, batch_size=3, seed=0, rank=rank, world_size=2)
-        batches = list(sampler)
-        assert len(batches) == len(sampler) == 2
-        seen += [i for batch in batches for i in batch]
-    assert sorted(seen) == list(range(12))
+LENGTHS = [7, 3, 9, 1, 4, 8, 2, 6, 5, 10, 12, 11, 14, 13]
+
+
+def steps(world_size: int, accumulate: int) -> list[list[StepPiece]]:
+    """The pieces of every step, those of all processes."""
+    ranks = []
+    for rank in range(world_size):
+        sampler = StepSampler(LENGTHS, 5, 3, rank, world_size, accumulate)
+        pieces = list(sampler)
+        assert len(pieces) == len(sampler) == 2 * accumulate
+        ranks.append([pieces[i : i + accumulate] for i in range(0, len(pieces), accumulate)])
+    return [
+        [piece for pieces in of_step for piece in pieces] for of_step in zip(*ranks, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(("world_size", "accumulate"), [(1, 1), (2, 1), (1, 3), (2, 2), (5, 1)])
+def test_a_step_has_the_same_texts_on_any_number_of_processes(
+    world_size: int, accumulate: int
+) -> None:
+    """5 texts do not divide by most of these."""
+    alone = [pieces[0].mine for pieces in steps(1, 1)]
+    found = steps(world_size, accumulate)
+    assert len(alone) == len(found) == 2
+    for texts, pieces in zip(alone, found, strict=True):
+        assert len(pieces) == world_size * accumulate
+        assert all(piece.all == texts and piece.mine for piece in pieces)
+        assert sorted(i for piece in pieces for i in piece.mine) == sorted(texts)
+    assert len({i for texts in alone for i in texts}) == 10
+    assert [LENGTHS[i] for i in alone[0]] == sorted(LENGTHS[i] for i in alone[0])
+
+
+def test_a_step_of_fewer_texts_than_pieces_is_refused() -> None:
+    with pytest.raises(ValueError, match="5 texts cannot be dealt to 3 processes x 2"):
+        StepSampler(LENGTHS, 5, 3, 0, 3, 2)
 
 
 def test_epochs_have_an_order_of_their_own_and_a_seed_repeats_them() -> None:
-    first, second = (LengthBatchSampler(list(range(64)), 8, seed=1) for _ in range(2))
-    assert list(first) == (epoch := list(second))
-    assert list(first) != epoch
+    first, second = (StepSampler(range(64), 8, seed=1) for _ in range(2))
+    assert list(first) == list(second)
+    first.set_epoch(1)
+    later = list(first)
+    assert later != list(second)
+    second.set_epoch(1)
+    assert later == list(second)
 
 
 @pytest.mark.parametrize(("count", "world_size"), [(7, 2), (6, 2), (25, 3), (1, 4)])
@@ -221,8 +252,17 @@ def test_data_module_batches(embedded_data: NumberDataModule) -> None:
         assert [b is None for b in best] == [name != "noisy_readings"] * asked
     assert len(data.train_dataloader()) == 64 // 8
     assert sum(len(b.input_ids) for b in data.val_dataloader()) == 5
-    answers = sum(int(b.asked.sum()) for b in data.train_dataloader())
+    answers = sum(int(piece.batch.asked.sum()) for piece in data.train_dataloader())
     assert len(data.training_values()) == answers > 64
+
+
+def test_a_piece_knows_the_labels_of_its_step(embedded_data: NumberDataModule) -> None:
+    """On one process a step is one piece, whose batch has all of the step's labels."""
+    for piece in embedded_data.train_dataloader():
+        labels = piece.batch.labels[:, 1:]
+        assert piece.tokens.item() == (labels != IGNORE).sum().item()
+        numbers = (labels == embedded_data.tokenizer.num_token_id).sum().item()
+        assert piece.numbers.item() == numbers > 0
 
 
 def test_a_single_noisy_reading_or_none_can_be_asked_for() -> None:

@@ -30,6 +30,7 @@ from numlm.heads import OneVsRestHead, SoftmaxHead, TokenHead
 from numlm.identity import ModelMismatchError
 from numlm.lora import Lora, PeftMissingError
 from numlm.model import NumberLM
+from numlm.sharding import whole_copy
 
 LORA = Lora(rank=4, alpha=8, dropout=0.1)
 BACKBONES = [
@@ -116,7 +117,7 @@ def test_merging_changes_no_answer(
 ) -> None:
     path = folder_of(tmp_path / "base", config, spare)
     model = learnt(path, token_head=head)
-    merged = model.cpu_copy().merge()
+    merged = whole_copy(model).merge()
     assert model.lora == LORA, "the copy alone is merged"
     assert merged.lora is None
     assert merged.state_dict().keys() == NumberLM.from_pretrained(path, head).state_dict().keys()
@@ -146,7 +147,7 @@ def test_merging_a_backbone_of_16_bits_keeps_what_a_number_is_read_as() -> None:
     model = learnt(EMBEDDED, dtype=torch.bfloat16)
     dtypes = {name: parameter.dtype for name, parameter in model.named_parameters()}
     assert {dtype for name, dtype in dtypes.items() if "lora_" in name} == {torch.float32}
-    merged = model.cpu_copy().merge()
+    merged = whole_copy(model).merge()
     num_id = model.tokenizer.num_token_id
 
     def read(m: NumberLM) -> torch.Tensor:
@@ -157,7 +158,7 @@ def test_merging_a_backbone_of_16_bits_keeps_what_a_number_is_read_as() -> None:
 
 def test_a_copy_on_the_cpu_shares_nothing_but_keeps_ties() -> None:
     model = NumberLM.from_pretrained(EMBEDDED)
-    twin = model.cpu_copy()
+    twin = whole_copy(model)
     for (name, mine), (_, theirs) in zip(
         model.state_dict().items(), twin.state_dict().items(), strict=True
     ):
@@ -314,6 +315,11 @@ class Remember(Callback):
         self.weights = {name: t.clone() for name, t in pl_module.state_dict().items()}
 
 
+def loaded(module: NumberLMModule) -> NumberLMModule:
+    module.configure_model()
+    return module
+
+
 def fit(
     folder: Path, module: NumberLMModule, data: NumberDataModule, steps: int, ckpt: Any = None
 ) -> tuple[Trainer, Remember]:
@@ -348,7 +354,7 @@ def content(checkpoint: Path) -> dict[str, Any]:
 
 
 def test_a_checkpoint_holds_what_is_trained_only(checkpoint: Path) -> None:
-    saved, module = content(checkpoint), NumberLMModule(lora=LORA)
+    saved, module = content(checkpoint), loaded(NumberLMModule(lora=LORA))
     trained = {name for name, p in module.named_parameters() if p.requires_grad}
     buffers = {f"model.calibration.{name}" for name in ("levels", "answers")}
     assert saved["state_dict"].keys() == trained | buffers
@@ -368,7 +374,7 @@ def test_a_checkpoint_holds_what_is_trained_only(checkpoint: Path) -> None:
 def test_a_run_is_resumed_where_it_was(
     tmp_path: Path, checkpoint: Path, embedded_data: NumberDataModule
 ) -> None:
-    saved, start = content(checkpoint), NumberLMModule(lora=LORA).state_dict()
+    saved, start = content(checkpoint), loaded(NumberLMModule(lora=LORA)).state_dict()
     module = NumberLMModule(lora=LORA)
     trainer, remember = fit(tmp_path, module, embedded_data, 4, checkpoint)
     assert (remember.step, trainer.global_step) == (2, 4)
