@@ -20,6 +20,7 @@ import sys
 import warnings
 from pathlib import Path
 
+from jsonargparse import Namespace
 from jsonargparse.typing import PositiveInt
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
@@ -31,7 +32,7 @@ from datamodules.row_files import DataNotFoundError
 from datamodules.rows import BadRow
 from lightning_modules.number_lm import NumberLMModule
 from numlm.checkpoint import ModelNotFoundError
-from numlm.errors import OptionsError
+from numlm.errors import MemoryShortError, OptionsError, is_out_of_memory
 from numlm.hub import HubError
 from numlm.identity import ModelMismatchError
 from numlm.lora import PeftMissingError
@@ -41,6 +42,7 @@ DEFAULT_CONFIG = Path(__file__).resolve().parent / "configs" / "default.yaml"
 _MENDABLE = (
     *(BadRow, DataNotFoundError, PredictionsError, RunFolderError, HubError),
     *(ModelNotFoundError, ModelMismatchError, PeftMissingError, OptionsError),
+    MemoryShortError,
 )
 
 
@@ -68,6 +70,16 @@ class NumberLMCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Leave the options as given: Lightning would put the checkpoint's in their place."""
 
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Run; where memory is short say which options lower what is needed."""
+        try:
+            super()._run_subcommand(subcommand)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            advice = memory_advice(subcommand, self.config[subcommand])
+            raise MemoryShortError(f"out of memory ({str(error).strip()}): {advice}") from error
+
     def before_instantiate_classes(self) -> None:
         """Set up `predict`; where several seeds are asked for, run them instead."""
         config = self.config[self.subcommand]
@@ -90,6 +102,26 @@ class NumberLMCLI(LightningCLI):
         first = int(config.seed_everything)
         run_seeds(command, range(first, first + config.seeds), folder)
         raise SystemExit(0)
+
+
+def memory_advice(subcommand: str, config: Namespace) -> str:
+    """The options that lower what a command needs, the cheapest first, without those in use."""
+    trainer, model, data = config.trainer, config.model, config.data
+    evaluation = f"evaluation takes less with --data.eval_batch_size below {data.eval_batch_size}"
+    if subcommand != "fit":
+        return evaluation
+    pieces = trainer.accumulate_grad_batches
+    options = {
+        f"--trainer.accumulate_grad_batches above {pieces} (the same steps in smaller pieces)": (
+            pieces < data.batch_size
+        ),
+        "--trainer.precision bf16-mixed": "mixed" not in str(trainer.precision),
+        "--model.activation_checkpointing true": not model.activation_checkpointing,
+        "--model.lora.rank 16": model.lora is None,
+        "--config configs/fsdp.yaml on several devices": trainer.strategy in ("auto", "ddp"),
+    }
+    unused = [option for option, is_unused in options.items() if is_unused]
+    return f"training takes less with {', '.join(unused) or 'shorter texts'}; {evaluation}"
 
 
 def main(args: ArgsType = None) -> NumberLMCLI:

@@ -37,7 +37,7 @@ def write_rows(path: Path, count: int) -> None:
 def tokenize(path: Path, model: str, cache: Path) -> dict[str, float]:
     """Tokenize a file twice; the second time it comes from the cache."""
     from datamodules.rows import Columns
-    from datamodules.token_store import open_store
+    from datamodules.token_store import TokenStore, build_store
     from numlm.checkpoint import load_tokenizer, tokenizer_fingerprint
     from numlm.tokenization import NumberTokenizer
 
@@ -47,7 +47,8 @@ def tokenize(path: Path, model: str, cache: Path) -> dict[str, float]:
     seconds = []
     for _ in range(2):
         start = time.monotonic()
-        store = open_store(str(path), "train", Columns(), tokenizer, key, 1024, "raise", cache)
+        found = build_store(str(path), "train", Columns(), tokenizer, key, 1024, "raise", cache)
+        store = TokenStore(cache / found)
         seconds.append(time.monotonic() - start)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {

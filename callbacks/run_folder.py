@@ -6,6 +6,7 @@
 import json
 import os
 import platform
+import resource
 import shlex
 import sys
 import tempfile
@@ -89,13 +90,14 @@ def timestamped(name: str) -> str:
 
 
 class RunRecord(Callback):
-    """Writes `run.json` (how to run it again, versions, seed, device, sizes, times).
+    """Writes `run.json` (how to run it again, versions, seed, device, sizes, times, memory).
 
     Makes `results/latest` the run.
     """
 
     def __init__(self) -> None:
         self._first_step = 0.0
+        self._tokens = torch.tensor(0)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write what is known before training."""
@@ -142,14 +144,25 @@ class RunRecord(Callback):
     ) -> None:
         """Start the clock at the first step: what is before it has clocks of its own."""
         self._first_step = self._first_step or time.monotonic()
+        # Added on the device: asking for the number would make the step wait.
+        self._tokens = self._tokens.to(pl_module.device) + batch.batch.attention_mask.sum()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write how long training took; comes before what else happens at the end."""
         folder = run_folder(trainer)
         _tell_skipped(trainer)
+        trained = time.monotonic() - (self._first_step or time.monotonic())
+        tokens = int(trainer.strategy.reduce(self._tokens, reduce_op="sum"))
+        memory = torch.tensor(_peak_memory(pl_module.device), device=pl_module.device)
+        peak = float(trainer.strategy.reduce(memory, reduce_op="max"))
         if trainer.is_global_zero:
-            trained = time.monotonic() - (self._first_step or time.monotonic())
-            update_run_record(folder, {"seconds": {"training": round(trained, 1)}})
+            record = {
+                "seconds": {"training": round(trained, 1)},
+                "tokens": tokens,
+                "tokens_per_second": round(tokens / trained) if trained else None,
+                "peak_memory_gib": round(peak, 2),
+            }
+            update_run_record(folder, record)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say which rows took no part."""
@@ -192,6 +205,14 @@ def write_json(path: Path, content: object) -> None:
     path.write_text(
         json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
     )
+
+
+def _peak_memory(device: torch.device) -> float:
+    """GiB that this process has needed at most, of its GPU or else of main memory."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    unit = 1 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
 
 def _device_name(device: torch.device) -> str:

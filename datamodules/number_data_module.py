@@ -155,7 +155,7 @@ class NumberDataModule(LightningDataModule):
 
     def prepare_data(self) -> None:
         """Tokenize own data, once on every machine; the other processes wait."""
-        self.own.open(self.qwen_model_path, self.tokenizer, show_progress=True)
+        self.own.prepare(self.qwen_model_path, self.tokenizer)
 
     def setup(self, stage: str) -> None:
         """Tokenize what the stage needs."""
@@ -163,7 +163,8 @@ class NumberDataModule(LightningDataModule):
             if self.predict_file is None:
                 raise DataNotFoundError("nothing to predict: give --data.predict_file")
             return
-        self.own.open(self.qwen_model_path, self.tokenizer, show_progress=self._process()[0] == 0)
+        keys = self.own.keys
+        self.own.open(self.trainer.strategy.broadcast(keys) if self.trainer else keys)
         if not self._evaluation:
             self._evaluation = {
                 name: EvaluationSet.of_examples(examples, self._encode(examples))

@@ -10,7 +10,7 @@ import numpy as np
 from datamodules.evaluation_set import EvaluationSet
 from datamodules.row_files import DataNotFoundError
 from datamodules.rows import Columns
-from datamodules.token_store import OnError, TokenStore, open_store
+from datamodules.token_store import OnError, TokenStore, build_store
 from numlm.batch import Record
 from numlm.checkpoint import load_context_length, tokenizer_fingerprint
 from numlm.tokenization import NumberTokenizer
@@ -89,26 +89,24 @@ class OwnData:
     cache: Path
     seed: int
     most_held_out: dict[str, int]
+    keys: dict[str, str] = field(default_factory=dict)
     stores: dict[str, TokenStore] = field(default_factory=dict)
 
-    def open(self, model: str, tokenizer: NumberTokenizer, show_progress: bool) -> None:
-        """Tokenize what is not in the cache, and map the rest.
+    def prepare(self, model: str, tokenizer: NumberTokenizer) -> None:
+        """Tokenize what is not in the cache; one process of every machine does.
 
         Args:
             model: Folder or hub name of the model.
             tokenizer: Its tokenizer.
-            show_progress: Whether to show bars.
 
         Raises:
             BadRow: At the first bad row, if it is to be raised.
             DataNotFoundError: If there is no such source.
         """
-        if self.stores:
-            return
         context_length = load_context_length(model)
         fingerprint = tokenizer_fingerprint(tokenizer.base)
-        self.stores = {
-            role: open_store(
+        self.keys = {
+            role: build_store(
                 source,
                 role,
                 self.columns,
@@ -117,10 +115,26 @@ class OwnData:
                 context_length,
                 self.on_error,
                 self.cache,
-                show_progress,
             )
             for role, source in self.sources.given().items()
         }
+
+    def open(self, keys: dict[str, str]) -> None:
+        """Map what was tokenized on this machine; no source is read.
+
+        Args:
+            keys: The stores' names by role, as the first process of all has them.
+
+        Raises:
+            DataNotFoundError: If this machine has other rows than the first.
+        """
+        for role, key in keys.items():
+            if not (self.cache / key).exists():
+                raise DataNotFoundError(
+                    f"the rows of {self.sources.given()[role]} on this machine are not those of "
+                    "the first one: copy them again"
+                )
+            self.stores.setdefault(role, TokenStore(self.cache / key))
 
     def rows(self, role: str) -> Rows:
         """The rows of a role.

@@ -106,7 +106,7 @@ class TokenStore(Sequence[Record]):
         return int(self._table[index - 1, _TABLE.index(end)]) if index else 0
 
 
-def open_store(
+def build_store(
     source: str,
     split: str,
     columns: Columns,
@@ -115,9 +115,8 @@ def open_store(
     context_length: int,
     on_error: OnError,
     cache: Path,
-    show_progress: bool = True,
-) -> TokenStore:
-    """The store of a source, tokenized now if it was not before.
+) -> str:
+    """Tokenize a source, if that was not done before.
 
     Args:
         source: A file, a folder or the name of a data set.
@@ -128,7 +127,9 @@ def open_store(
         context_length: Greatest number of tokens of a row.
         on_error: "raise" at the first bad row, or "skip" and count them.
         cache: Folder of all stores.
-        show_progress: Whether to show a bar.
+
+    Returns:
+        The name of the store in the cache: the same for the same rows, on every machine.
 
     Raises:
         BadRow: At the first bad row, if it is to be raised, or if no row is left.
@@ -145,29 +146,27 @@ def open_store(
         json.dumps([source_digest(source, split), options, code, own]).encode()
     ).hexdigest()[:32]
     folder = cache / key
-    if not folder.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        building = Path(tempfile.mkdtemp(prefix=f".{key}-", dir=cache))
-        try:
-            found = read_source(source, split)
-            with tqdm(
-                desc=f"Tokenizing {Path(source).name}",
-                unit=" rows",
-                unit_scale=True,
-                disable=not show_progress,
-            ) as progress:
-                skipped = _write(
-                    building,
-                    _encoded(found, columns, tokenizer, context_length),
-                    on_error,
-                    progress.update,
-                )
-            about = {"source": source, "skipped": asdict(skipped)}
-            (building / "about.json").write_text(json.dumps(about), encoding="utf-8")
-            _move(building, folder)
-        finally:
-            shutil.rmtree(building, ignore_errors=True)
-    return TokenStore(folder)
+    if folder.exists():
+        return key
+    cache.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(prefix=f".{key}-", dir=cache))
+    try:
+        found = read_source(source, split)
+        with tqdm(
+            desc=f"Tokenizing {Path(source).name}", unit=" rows", unit_scale=True
+        ) as progress:
+            skipped = _write(
+                building,
+                _encoded(found, columns, tokenizer, context_length),
+                on_error,
+                progress.update,
+            )
+        about = {"source": source, "skipped": asdict(skipped)}
+        (building / "about.json").write_text(json.dumps(about), encoding="utf-8")
+        _move(building, folder)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return key
 
 
 def _move(building: Path, folder: Path) -> None:

@@ -176,6 +176,9 @@ def write_run(folder: Path, names: tuple[str, ...] = SETS, calibrated: bool = Tr
         "hyperparameters": {"qwen_model_path": "assets/tiny-qwen2", "lr": 0.001},
         "data": [],
         "seconds": {"baseline_evaluation": 2.1, "training": 247.2, "floors": 9.0},
+        "tokens": 1450212,
+        "tokens_per_second": 5867,
+        "peak_memory_gib": 1.02,
         "calibration": {"answers": 321, "50": 0.4, "80": 0.76, "95": 0.97} if calibrated else None,
     }
     contents = {

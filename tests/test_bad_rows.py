@@ -11,7 +11,7 @@ import pytest
 
 from datamodules.row_files import DataNotFoundError
 from datamodules.rows import BadRow, Columns
-from datamodules.token_store import TokenStore, open_store
+from datamodules.token_store import TokenStore, build_store
 from numlm.checkpoint import load_tokenizer
 from numlm.tokenization import NumberTokenizer
 
@@ -32,10 +32,12 @@ def tokenizer() -> NumberTokenizer:
 
 
 def store(source: Path, tokenizer: NumberTokenizer, on_error: str = "raise") -> TokenStore:
-    return open_store(
+    cache = source.parent / "cache"
+    key = build_store(
         str(source), "train", Columns(), tokenizer, "embedded", CONTEXT,
-        on_error, source.parent / "cache", show_progress=False,  # type: ignore[arg-type]
+        on_error, cache,  # type: ignore[arg-type]
     )  # fmt: skip
+    return TokenStore(cache / key)
 
 
 def parquet(column: str, values: list[object]) -> Callable[[Path], None]:

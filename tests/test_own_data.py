@@ -20,7 +20,7 @@ from datamodules.number_data_module import EVALUATION_SETS, NumberDataModule
 from datamodules.own_data import GENERATED_SETS
 from datamodules.row_files import DataNotFoundError, read_source
 from datamodules.rows import BadRow, Columns, RawRow, join
-from datamodules.token_store import TokenStore, open_store
+from datamodules.token_store import TokenStore, build_store
 from numlm.batch import IGNORE
 from numlm.checkpoint import load_tokenizer
 from numlm.tokenization import NumberTokenizer
@@ -53,10 +53,9 @@ def open_rows(
     tokenizer: NumberTokenizer,
     columns: Columns = Columns(),  # noqa: B008
 ) -> TokenStore:
-    return open_store(
-        str(source), "train", columns, tokenizer, "embedded", 1024, "raise",
-        source.parent / "cache", show_progress=False,
-    )  # fmt: skip
+    cache = source.parent / "cache"
+    key = build_store(str(source), "train", columns, tokenizer, "embedded", 1024, "raise", cache)
+    return TokenStore(cache / key)
 
 
 def module(folder: Path, **options: Any) -> NumberDataModule:
@@ -207,6 +206,7 @@ def test_rows_are_held_out_where_there_is_no_file_for_them(tmp_path: Path) -> No
         str(EMBEDDED), train_file=str(path), cache_dir=str(tmp_path / "cache"),
         batch_size=4, num_samples=4, seed=7, val_samples=15, eval_samples=100,
     )  # fmt: skip
+    other.prepare_data()
     other.setup("fit")
     assert [r.values for r in other.evaluation_records("train_held_out")] != [
         [v] for v in parts[2]
