@@ -105,7 +105,7 @@ def _written_digits(
 ) -> dict[str, list[float | None]]:
     """What the base model writes after every prompt; the batches are dealt to the processes."""
     model: Any = pl_module.model
-    with evaluating(pl_module):
+    with evaluating(pl_module), trainer.precision_plugin.forward_context():
         # Processes that share weights go on writing until the last of them is done.
         generate = partial(model.write_tokens, synced_gpus=is_sharded(model))
         writer = DigitWriter(model.backbone, model.tokenizer.base, generate=generate)

@@ -38,8 +38,9 @@ def load_sharded(
     Args:
         load: `NumberLM.from_pretrained` with its arguments; takes `empty` besides.
         mesh: The devices, in one dimension.
-        gathered_dtype: Type in which the layers' weights are gathered: under autocast its type,
-            which every product would cast them to anyway, halves what is sent. None leaves them.
+        gathered_dtype: Type in which the weights of the layers' products are gathered: under
+            autocast its type. The products would cast them to it anyway, and keep the copies, a
+            whole model of them, until the backward pass. None leaves them.
 
     Raises:
         ValueError: If the backbone has no layers that Transformers knows as such.
@@ -55,11 +56,24 @@ def load_sharded(
     received: set[nn.Module] = set()
     for layer in layers:
         received |= _receive(layer.modules(), device)
+        if gathered_dtype is not None:
+            for norm in _norms(layer):  # which autocast leaves as they are
+                fully_shard(norm, mesh=mesh)
         fully_shard(layer, mesh=mesh, mp_policy=policy)
     _receive((module for module in model.modules() if module not in received), device)
     fully_shard(model, mesh=mesh)
     register_fsdp_forward_method(model, "write_tokens")
     return model
+
+
+def _norms(layer: nn.Module) -> list[nn.Module]:
+    """Modules of a layer that have scales, but no matrix."""
+    found = []
+    for module in layer.modules():
+        own = list(module.parameters(recurse=False))
+        if own and all(parameter.ndim < 2 for parameter in own):
+            found.append(module)
+    return found
 
 
 @torch.no_grad()
