@@ -8,10 +8,12 @@ from typing import Any
 
 import torch
 from lightning import LightningModule
+from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from transformers import get_cosine_schedule_with_warmup
 
+from lightning_modules.strategies import ShardedStrategy
 from numlm import clock
 from numlm.batch import Batch, Piece
 from numlm.errors import OptionsError
@@ -118,19 +120,27 @@ class NumberLMModule(LightningModule):
         Raises:
             ModelNotFoundError: If there is no whole model at the path.
             ModelMismatchError: If the files there do not belong together.
+            OptionsError: If the strategy splits what cannot be split.
         """
         if hasattr(self, "model"):  # Lightning asks again before every fit and test
             return
-        mesh = self.device_mesh
-        if mesh is None:
+        strategy = self.trainer.strategy if self._trainer else None
+        if not isinstance(strategy, ModelParallelStrategy):
             self.model = self._load()
             return
+        if not isinstance(strategy, ShardedStrategy):
+            raise OptionsError(
+                "no layer can be split over devices: give "
+                "lightning_modules.strategies.ShardedStrategy (configs/fsdp.yaml) instead"
+            )
         mixed = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
-        self.model = load_sharded(
-            self._load, mesh["data_parallel"], mixed.get(self.trainer.precision)
-        )
-        # The strategy reads weights into the model itself, those of the checkpoint only.
-        self.strict_loading = self.model.lora is None
+        mesh = strategy.device_mesh["data_parallel"]
+        self.model = load_sharded(self._load, mesh, mixed.get(str(self.trainer.precision)))
+        if self.model.lora is not None and strategy.saves_parts:
+            raise OptionsError(
+                "checkpoints of adapters are small: leave "
+                "trainer.strategy.init_args.save_distributed_checkpoint false"
+            )
 
     def training_step(self, piece: Piece, batch_idx: int) -> Tensor:
         """Loss of a piece of a training step; what is logged is the loss of the whole step."""
