@@ -31,6 +31,7 @@ from datamodules.number_data_module import NumberDataModule
 from datamodules.row_files import DataNotFoundError
 from datamodules.rows import BadRow
 from lightning_modules.number_lm import NumberLMModule
+from lightning_modules.strategies import ShardedStrategy
 from numlm.checkpoint import ModelNotFoundError
 from numlm.errors import MemoryShortError, OptionsError, is_out_of_memory
 from numlm.hub import HubError
@@ -72,6 +73,13 @@ class NumberLMCLI(LightningCLI):
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Run; where memory is short say which options lower what is needed."""
+        checkpoint = self.config[subcommand].get("ckpt_path")
+        sharded = isinstance(self.trainer.strategy, ShardedStrategy)
+        if checkpoint and Path(checkpoint).is_dir() and not sharded:
+            raise OptionsError(
+                f"the checkpoint '{checkpoint}' is a folder of parts: go on with --config "
+                "configs/fsdp.yaml, which reads it on any number of devices, one too"
+            )
         try:
             super()._run_subcommand(subcommand)
         except RuntimeError as error:

@@ -14,7 +14,19 @@ import torch
 from callbacks.results import BASELINE_FILE
 from datamodules.sampling import StepSampler
 from numlm.model import NumberLM
-from tests.test_strategies import DDP, FSDP, ROOT, SMALL, checkpoint, command, curve, read, run
+from tests.test_strategies import (
+    DDP,
+    FSDP,
+    ROOT,
+    SMALL,
+    SMOKE,
+    checkpoint,
+    command,
+    curve,
+    read,
+    run,
+)
+from train import main
 
 pytestmark = pytest.mark.slow
 ROWS = [
@@ -22,7 +34,13 @@ ROWS = [
     for i, color in enumerate(["red", "blue", "green", "white"] * 6)
     for end in ("was open all day.",)
 ]  # fmt: skip
+# Without charts, floors and reports, which have tests of their own.
+LIGHT = ["--config", str(Path(__file__).with_name("light.yaml"))]
 STEPS = ["--trainer.max_steps", "3", "--data.num_samples", "32"]
+
+
+def light(subcommand: str, folder: Path, *options: str) -> list[str]:
+    return command(subcommand, folder, *LIGHT, *options)
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> str:
@@ -40,7 +58,7 @@ def test_a_batch_without_a_number_on_one_process_does_not_hang_the_other(
     kinds = [tuple(piece.mine[0] % 2 for piece in step) for step in zip(*pieces, strict=True)]
     assert set(kinds) == {(0, 0), (0, 1), (1, 0), (1, 1)}
     run(
-        command(
+        light(
             "fit", tmp_path / "results", *strategy, "--data.train_file", source,
             "--data.val_file", source, "--data.test_file", source, "--data.batch_size", "2",
             "--data.cache_dir", str(tmp_path / "cache"), "--trainer.max_steps", "12",
@@ -63,26 +81,31 @@ def test_sharded_processes_predict_as_one_does(tmp_path: Path) -> None:
             "--data.eval_batch_size",
             "2",
         ]
-        run([str(ROOT / "train.py"), "predict", *SMALL, *strategy, *options, *target])
+        run([str(ROOT / "train.py"), "predict", *SMOKE, *SMALL, *strategy, *options, *target])
     assert (tmp_path / "one.jsonl").read_text() == (tmp_path / "two.jsonl").read_text()
     assert (tmp_path / "one.jsonl").read_text().count('"error"') == 8
 
 
-def test_parts_of_a_checkpoint_are_resumed_and_put_together(tmp_path: Path) -> None:
-    """A folder with a part from every process, and Lightning's own tool for one file of it."""
+def test_parts_of_a_checkpoint_are_read_on_any_number_of_devices(tmp_path: Path) -> None:
+    """A folder with a part from every process becomes one file; other strategies say what it is."""
+    steps = ["--data.num_samples", "32", "--data.batch_size", "16", "--trainer.max_steps", "-1"]
+    steps += ["--trainer.max_epochs", "3"]
+    steps += ["--trainer.callbacks+=ModelCheckpoint", "--trainer.callbacks.save_top_k", "-1"]
     parts = ["--trainer.strategy.init_args.save_distributed_checkpoint", "true"]
-    epochs = ["--data.num_samples", "32", "--data.batch_size", "16", "--trainer.max_steps", "-1"]
-    run(command("fit", tmp_path / "a", *FSDP, *parts, *epochs, "--trainer.max_epochs", "1"))
-    folder = checkpoint(tmp_path / "a", 0)
+    run(light("fit", tmp_path / "two", *FSDP, *parts, *steps))
+    folder = checkpoint(tmp_path / "two", 0)
     assert len(list(Path(folder).glob("*.distcp"))) == 2
-    epochs += ["--trainer.max_epochs", "2"]
-    run(command("fit", tmp_path / "b", *FSDP, *parts, *epochs, "--ckpt_path", folder))
-    run(["-m", "lightning.pytorch.utilities.consolidate_checkpoint", folder])
-    whole = f"{folder}.consolidated"
-    run(command("fit", tmp_path / "c", *epochs, "--ckpt_path", whole))
-    resumed, alone = curve(tmp_path / "b"), curve(tmp_path / "c")
-    assert list(resumed) == list(alone) == [2, 3]
-    assert list(resumed.values()) == pytest.approx(list(alone.values()), abs=1e-4)
+    on_one = [*FSDP[:2], *steps, "--ckpt_path", folder]
+    run(light("fit", tmp_path / "one", *on_one))
+    file = checkpoint(tmp_path / "one", 1)
+    run(light("fit", tmp_path / "last", *steps, "--ckpt_path", file))
+    expected = curve(tmp_path / "two")
+    for name, left in (("one", [2, 3, 4, 5]), ("last", [4, 5])):
+        found = curve(tmp_path / name)
+        assert list(found) == left
+        assert list(found.values()) == pytest.approx([expected[i] for i in left], abs=1e-4)
+    with pytest.raises(SystemExit, match="is a folder of parts: go on with --config configs/fsdp"):
+        main(light("fit", tmp_path / "no", *steps, "--ckpt_path", folder)[1:])
 
 
 def test_adapters_are_trained_on_sharded_processes(tmp_path: Path) -> None:
@@ -91,10 +114,10 @@ def test_adapters_are_trained_on_sharded_processes(tmp_path: Path) -> None:
     lora += ["--data.num_samples", "64", "--data.batch_size", "16"]
     lora += ["--trainer.max_steps", "-1", "--trainer.max_epochs", "2"]
     lora += ["--trainer.callbacks+=ModelCheckpoint", "--trainer.callbacks.save_top_k", "-1"]
-    run(command("fit", tmp_path / "one", *lora))
-    run(command("fit", tmp_path / "two", *lora, *FSDP))
+    run(light("fit", tmp_path / "one", *lora))
+    run(light("fit", tmp_path / "two", *lora, *FSDP))
     crossing = ["--ckpt_path", checkpoint(tmp_path / "one", 0)]
-    run(command("fit", tmp_path / "crossed", *lora, *FSDP, *crossing))
+    run(light("fit", tmp_path / "crossed", *lora, *FSDP, *crossing))
     alone, shared = curve(tmp_path / "one"), curve(tmp_path / "two")
     assert list(alone.values()) == pytest.approx(list(shared.values()), abs=1e-4)
     crossed = curve(tmp_path / "crossed")
@@ -137,7 +160,7 @@ def together(commands: list[list[str]], environments: list[dict[str, str]]) -> N
 @pytest.mark.parametrize("config", ["ddp", "fsdp"])
 def test_two_nodes_through_torchrun(tmp_path: Path, config: str) -> None:
     """Two launchers on one machine, as on two of them, with a process each."""
-    fit = command(
+    fit = light(
         "fit", tmp_path, "--config", str(ROOT / "configs" / f"{config}.yaml"), *STEPS,
         "--trainer.num_nodes", "2", "--trainer.devices", "1",
     )  # fmt: skip
@@ -155,7 +178,7 @@ def test_two_nodes_through_torchrun(tmp_path: Path, config: str) -> None:
 
 def test_tasks_of_slurm(tmp_path: Path) -> None:
     """What `srun` tells its tasks, without SLURM."""
-    fit = command("fit", tmp_path, *DDP[:2], *STEPS, "--trainer.num_nodes", "2")
+    fit = light("fit", tmp_path, *DDP[:2], *STEPS, "--trainer.num_nodes", "2")
     port = str(free_port())
     environments = [
         {

@@ -18,8 +18,8 @@ from callbacks.results import BASELINE_FILE, TEST_FILE
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "configs"
 # 7 and 9 records of each set do not divide by 2, and neither do their batches.
+SMOKE = ["--config", str(CONFIGS / "smoke.yaml")]
 SMALL = [
-    *("--config", str(CONFIGS / "smoke.yaml")),
     *("--data.eval_samples", "7", "--data.noisy_samples", "9", "--data.eval_batch_size", "4"),
     *("--data.val_samples", "60"),
 ]
@@ -39,6 +39,7 @@ def command(subcommand: str, folder: Path, *options: str) -> list[str]:
     return [
         str(ROOT / "train.py"),
         subcommand,
+        *SMOKE,
         *SMALL,
         *options,
         "--trainer.logger.save_dir",
