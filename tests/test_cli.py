@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -293,3 +294,21 @@ def test_several_seeds_report_median_and_range(tmp_path: Path) -> None:
 def test_seeds_belong_to_fit(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="--seeds is an option of `fit`"):
         main(["test", *TINY, "--seeds", "2", "--trainer.logger.save_dir", str(tmp_path)])
+
+
+def test_options_of_the_batch_script_are_those_of_the_command_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its command, with SLURM's numbers filled in, parses, and no file that it names is missing."""
+    monkeypatch.chdir(ROOT)
+    script = (ROOT / "examples" / "train.sbatch").read_text(encoding="utf-8")
+    subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+    command = script[script.index("python train.py") :].replace("\\\n", " ")
+    filled = {"$SLURM_NNODES": "2", "$SLURM_NTASKS_PER_NODE": "8", "$1": "FOLDER", "${@:2}": ""}
+    words = [filled.get(word, word) for word in shlex.split(command)]
+    with pytest.raises(SystemExit) as stop:
+        main([*words[2:-1], "--print_config"])
+    assert stop.value.code == 0
+    printed = capsys.readouterr().out
+    for line in ("num_nodes: 2", "devices: '8'", "strategy: ddp", "qwen_model_path: FOLDER"):
+        assert line in printed

@@ -16,12 +16,12 @@ import pytest
 
 from callbacks.floors import FLOORS_FILE
 from callbacks.results import FINETUNED_FILE
-from datamodules.number_data_module import EVALUATION_SETS, NumberDataModule
+from datamodules.number_data_module import EVALUATION_SETS, NumberDataModule, label_counts
 from datamodules.own_data import GENERATED_SETS
 from datamodules.row_files import DataNotFoundError, read_source
 from datamodules.rows import BadRow, Columns, RawRow, join
 from datamodules.token_store import TokenStore, build_store
-from numlm.batch import IGNORE
+from numlm.batch import IGNORE, Record, count_labels
 from numlm.checkpoint import load_tokenizer
 from numlm.tokenization import NumberTokenizer
 from train import main
@@ -282,3 +282,64 @@ def test_a_bad_row_ends_a_run_with_one_sentence(tmp_path: Path) -> None:
 def test_bad_rows_are_value_errors() -> None:
     assert str(BadRow("a.csv:3", "this", "that")) == "a.csv:3: this, expected that"
     assert issubclass(BadRow, ValueError)
+
+
+def test_every_process_reads_its_own_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts of the others are not read, though a piece knows the labels of the whole step."""
+    rows = [{"text": f"It is {i} volts" + " now" * (i % 3)} for i in range(30)]
+    path = str(write_jsonl(tmp_path / "train.jsonl", rows))
+    data = module(tmp_path, train_file=path, val_file=path, test_file=path)
+    read: list[int] = []
+    original = TokenStore.__getitem__
+
+    def listen(store: TokenStore, index: int) -> Record:
+        read.append(index)
+        return original(store, index)
+
+    monkeypatch.setattr(TokenStore, "__getitem__", listen)
+    shares, labels = [], []
+    for rank in range(2):
+        monkeypatch.setattr(data, "_process", lambda rank=rank: (rank, 2))
+        pieces = list(data.train_dataloader())
+        shares.append(sorted(read))
+        labels.append([(piece.tokens.item(), piece.numbers.item()) for piece in pieces])
+        read.clear()
+    assert [len(share) for share in shares] == [14, 14]  # 7 steps of 4 texts
+    assert not set(shares[0]) & set(shares[1])
+    assert labels[0] == labels[1]
+    monkeypatch.setattr(data, "_process", lambda: (0, 1))
+    whole = [(p.tokens.item() / 2, p.numbers.item() / 2) for p in data.train_dataloader()]
+    assert whole == labels[0]
+    assert sum(numbers for _, numbers in whole) == 14
+
+
+def test_labels_are_counted_without_reading_texts(tmp_path: Path) -> None:
+    data = module(tmp_path, test_file=str(write_jsonl(tmp_path / "a.jsonl", ROWS)))
+    found = data.own.rows("test")
+    counted = count_labels(list(found), data.tokenizer.num_token_id)
+    assert label_counts(found, data.tokenizer.num_token_id).tolist() == counted.tolist()
+    assert counted[:, 1].sum() == sum(len(record.answers) for record in found)
+
+
+def test_one_process_of_a_machine_reads_the_source(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "test.jsonl", ROWS)
+    first = module(tmp_path, test_file=str(path))
+    path.unlink()
+    other = NumberDataModule(
+        str(EMBEDDED), test_file=str(path), num_samples=32, cache_dir=str(tmp_path / "cache")
+    )
+    other.own.open(first.own.keys)
+    assert list(other.own.rows("test")) == list(first.own.rows("test"))
+
+
+def test_a_machine_with_other_rows_is_told_so(tmp_path: Path) -> None:
+    first = module(tmp_path, test_file=str(write_jsonl(tmp_path / "test.jsonl", ROWS)))
+    (tmp_path / "elsewhere").mkdir()
+    elsewhere = write_jsonl(tmp_path / "elsewhere" / "test.jsonl", ROWS[:3])
+    other = NumberDataModule(
+        str(EMBEDDED), test_file=str(elsewhere), num_samples=32,
+        cache_dir=str(tmp_path / "elsewhere" / "cache"),
+    )  # fmt: skip
+    other.prepare_data()
+    with pytest.raises(DataNotFoundError, match=r"on this machine are not those of the first one"):
+        other.own.open(first.own.keys)
