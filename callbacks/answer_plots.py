@@ -48,7 +48,7 @@ def predicted_vs_true(run: RunFiles, title: str, language: Language) -> Figure:
                 x, y, 26, color=colour, marker=marker, alpha=0.7, lw=0, label=word(key), zorder=3
             )
         _scale(axes, [value for row in answers for value in (row.truth, row.answer or 0.0)])
-    _shared_legend(figure, panels)
+    shared_legend(figure, panels)
     return figure
 
 
@@ -131,7 +131,7 @@ def reliability(run: RunFiles, title: str, language: Language) -> Figure:
         axes.set_ylabel(word(f"{title}.y"))
         axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
         axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
-    _shared_legend(figure, panels)
+    shared_legend(figure, panels)
     return figure
 
 
@@ -154,7 +154,7 @@ def training_curves(run: RunFiles, title: str, language: Language) -> Figure | N
         axes.set_xlabel(word(f"{title}.x"))
         axes.set_ylabel(word(f"{title}.y"))
         axes.grid(axis="y")
-    _shared_legend(figure, panels)
+    shared_legend(figure, panels)
     return figure
 
 
@@ -177,8 +177,8 @@ def _panels(count: int, title: str, size: float, columns: int = 3) -> tuple[Figu
     return figure, axes[:count]
 
 
-def _shared_legend(figure: Figure, panels: Sequence[Axes]) -> None:
-    """One legend for all panels, every entry once."""
+def shared_legend(figure: Figure, panels: Sequence[Axes], columns: int | None = None) -> None:
+    """One legend for all panels, every entry once, in columns as the width allows if None."""
     entries: dict[str, Any] = {}
     for axes in panels:
         handles, labels = axes.get_legend_handles_labels()
@@ -187,6 +187,6 @@ def _shared_legend(figure: Figure, panels: Sequence[Axes]) -> None:
         list(entries.values()),
         list(entries),
         loc="outside lower center",
-        ncols=min(len(entries), 4 if figure.get_figwidth() > 8 else 2) or 1,
+        ncols=min(len(entries), columns or (4 if figure.get_figwidth() > 8 else 2)) or 1,
         frameon=False,
     )

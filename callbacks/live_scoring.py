@@ -14,7 +14,10 @@ from numlm.scoring import Scores
 
 
 def score_loaders(
-    trainer: Trainer, pl_module: LightningModule, loaders: Sequence[DataLoader[Any]], title: str
+    trainer: Trainer,
+    pl_module: LightningModule,
+    loaders: Sequence[DataLoader[Any]],
+    title: str | None,
 ) -> list[Scorecard]:
     """Run every loader through `test_step`; all processes must call.
 
@@ -24,7 +27,7 @@ def score_loaders(
         trainer: The trainer, in `fit`.
         pl_module: Its module, whose test step returns rows.
         loaders: What to score.
-        title: Shown beside the progress bar.
+        title: Shown beside the progress bar; None for no bar, in the middle of the trainer's own.
 
     Returns:
         One scorecard for each loader, with this process's rows.
@@ -42,10 +45,10 @@ def score_loaders(
     return scorecards
 
 
-def progress_bar(trainer: Trainer, total: int, title: str, unit: str) -> "tqdm[Any]":
-    """A bar on the first process, unless the trainer shows none."""
-    hidden = not trainer.is_global_zero or trainer.progress_bar_callback is None
-    return tqdm(total=total, desc=title, unit=unit, disable=hidden)
+def progress_bar(trainer: Trainer, total: int, title: str | None, unit: str) -> "tqdm[Any]":
+    """A bar on the first process, unless it has no title or the trainer shows none."""
+    shown = title and trainer.is_global_zero and trainer.progress_bar_callback is not None
+    return tqdm(total=total, desc=title, unit=unit, disable=not shown)
 
 
 @contextmanager

@@ -136,6 +136,7 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "time.training": ("training", "训练"),
     "time.calibration": ("calibration", "校准"),
     "time.finetuned_evaluation": ("evaluation after", "微调后评估"),
+    "time.learning_curve": ("learning curve", "学习曲线"),
     # Charts: titles and axes.
     "accuracy_comparison": ("When: <NUM> is the most probable token at a number", "准确率对比"),
     "accuracy_comparison.axis": ("share of numbers (higher is better)", "数值占比（越高越好）"),
@@ -163,6 +164,8 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "training_curves": ("Training", "训练曲线"),
     "training_curves.x": ("step", "训练步数"),
     "training_curves.y": ("loss (nats)", "损失（奈特）"),
+    "learning_curve": ("How fast: evaluation during training", "学习曲线：训练中的评估"),
+    "learning_curve.x": ("optimizer steps", "优化步数"),
     # Charts: legends and panels.
     "legend.before": ("before fine-tuning", "微调前"),
     "legend.after": ("after fine-tuning", "微调后"),
@@ -182,6 +185,13 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "panel.token": ("token loss", "词元损失"),
     "panel.value": ("value loss", "数值损失"),
     "panel.pointer": ("pointer loss", "指针损失"),
+    "panel.accuracy": ("When: <NUM> is said at a number", "何时说：准确率"),
+    "panel.mean_rank": ("When: mean rank of <NUM>", "何时说：<NUM> 平均排名"),
+    "panel.exact_match": ("What: exactly the right number", "说何值：完全正确率"),
+    "panel.exact_match_without_pointer": (
+        "What: exactly right where nothing may be copied",
+        "说何值：禁用复制时完全正确率",
+    ),
     # Cards of the page.
     "card.accuracy": ("numbers where <NUM> is said", "该说数字时说出 <NUM>"),
     "card.exact_match": ("numbers exactly right", "数值完全正确"),
