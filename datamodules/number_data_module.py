@@ -150,8 +150,7 @@ class NumberDataModule(LightningDataModule):
     @cached_property
     def tokenizer(self) -> NumberTokenizer:
         """The model's tokenizer."""
-        base = load_tokenizer(self.qwen_model_path)
-        return NumberTokenizer(base, num_token_id=len(base))
+        return NumberTokenizer(load_tokenizer(self.qwen_model_path))
 
     def prepare_data(self) -> None:
         """Tokenize own data, once on every machine; the other processes wait."""

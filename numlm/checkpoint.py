@@ -8,6 +8,7 @@ from typing import Any
 
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -16,6 +17,8 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+
+from numlm.errors import is_out_of_memory
 
 NUMBER_CONFIG = "number_lm.json"
 NUMBER_WEIGHTS = "number_lm.safetensors"
@@ -143,8 +146,18 @@ def load_backbone(path: str, weights: bool = True, **options: object) -> PreTrai
     """
     path = backbone_path(path)
     if weights:
-        return _from_hub(AutoModelForCausalLM.from_pretrained, path, **options)
+        return _from_hub(_whole_backbone, path, **options)
     return AutoModelForCausalLM.from_config(_from_hub(AutoConfig.from_pretrained, path), **options)
+
+
+def _whole_backbone(path: str, **options: object) -> PreTrainedModel:
+    """Refuse what Transformers goes on with: random values for weights that no file has."""
+    backbone, report = AutoModelForCausalLM.from_pretrained(
+        path, output_loading_info=True, **options
+    )
+    if missing := sorted(report["missing_keys"]):
+        raise ValueError(f"weights are not in its files: {len(missing)}, such as {missing[0]}")
+    return backbone
 
 
 def tokenizer_fingerprint(base: PreTrainedTokenizerBase) -> str:
@@ -177,13 +190,13 @@ def _from_hub(load: Callable[..., Any], path: str, **options: object) -> Any:  #
     resolved = resolve_model_path(path)
     try:
         return load(resolved, **options)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        if is_out_of_memory(error):
+            raise
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         where = (
-            "the folder"
+            "from the folder"
             if Path(resolved).is_dir()
-            else "no folder of that name, and the hub did not give"
+            else "no folder of that name, and the hub did not give it"
         )
-        raise ModelNotFoundError(
-            f"cannot load the model '{path}' ({where} it): {reason}"
-        ) from None
+        raise ModelNotFoundError(f"cannot load the model '{path}' ({where}): {reason}") from None

@@ -93,6 +93,7 @@ class DigitWriter:
             attention_mask=mask.long().to(device),
             max_new_tokens=self.max_new_tokens,
             do_sample=False,
+            repetition_penalty=1.0,  # which the files of chat models set, and digits are repeated
             pad_token_id=self.tokenizer.eos_token_id or 0,
             stopping_criteria=StoppingCriteriaList([_Finished(self._ends, longest)]),
         )

@@ -121,7 +121,7 @@ class Pretrained(nn.Module):
                 dtype=dtype,
                 attn_implementation=attn_implementation,
             )
-            tokenizer = NumberTokenizer(base, num_token_id=len(base))
+            tokenizer = NumberTokenizer(base)
             rows = _make_room(backbone, tokenizer.num_token_id)
             hidden_size = backbone.config.get_text_config().hidden_size
             model = cls(
@@ -215,7 +215,7 @@ class Pretrained(nn.Module):
         `NumberLM.from_pretrained`. Of a backbone with adapters the adapters alone are written, as
         peft writes them; the backbone is loaded from where it came from.
         """
-        folder = Path(folder)
+        folder = Path(folder).expanduser()
         folder.mkdir(parents=True, exist_ok=True)
         if self.lora is None:
             self.backbone.save_pretrained(folder)

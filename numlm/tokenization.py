@@ -39,25 +39,27 @@ class NumberTokenizer:
 
     Args:
         base: A fast tokenizer.
-        num_token_id: Id of `<NUM>`; must not be an id that the base tokenizer uses.
+        num_token_id: Id of `<NUM>`, above all that the base tokenizer uses; the next one if it is
+            not given.
 
     Raises:
-        ValueError: If the tokenizer is not a fast one, or the id is one of its own.
+        ValueError: If the tokenizer is not a fast one, or the id is not above its own.
     """
 
-    def __init__(self, base: PreTrainedTokenizerBase, num_token_id: int) -> None:
+    def __init__(self, base: PreTrainedTokenizerBase, num_token_id: int | None = None) -> None:
         if not base.is_fast:
             raise ValueError(
                 f"{type(base).__name__} has no character offsets, which finding numbers needs: "
                 "save it with a tokenizer.json"
             )
-        if num_token_id < len(base):
+        spare = max(base.get_vocab().values()) + 1  # not their number: ids may have gaps
+        if num_token_id is not None and num_token_id < spare:
             raise ValueError(
                 f"<NUM> needs an id of its own, but {num_token_id} is one of the "
-                f"tokenizer's {len(base)}"
+                f"tokenizer's {spare}"
             )
         self.base = base
-        self.num_token_id = num_token_id
+        self.num_token_id = spare if num_token_id is None else num_token_id
         self._decoded_lengths: dict[int, int] = {}
 
     @property

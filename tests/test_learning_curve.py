@@ -113,6 +113,7 @@ def test_tensorboard_charts_and_seconds(run: tuple[Path, str]) -> None:
     assert not list(folder.glob("*.tmp"))
 
 
+@pytest.mark.slow
 def test_chosen_sets_alone_are_scored(tmp_path: Path) -> None:
     chosen = curve_callback(every_n_steps=3, sets=["noisy_readings", "basic"])
     main(arguments(tmp_path, chosen))
@@ -138,6 +139,7 @@ def test_what_cannot_be_scored_is_one_sentence_and_nothing_is_trained(
     assert not (tmp_path / "latest").exists()
 
 
+@pytest.mark.slow
 def test_training_is_the_same_with_and_without(tmp_path: Path) -> None:
     left: list[list[torch.Tensor]] = []
     for name, callbacks in (("with", [curve_callback(every_n_steps=1)]), ("without", [])):
@@ -151,6 +153,7 @@ def test_training_is_the_same_with_and_without(tmp_path: Path) -> None:
         assert torch.equal(one, other)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_stopped_leaves_its_curve(tmp_path: Path) -> None:
     stop = {"class_path": f"{__name__}.Stop"}
     with pytest.raises(RuntimeError, match="stopped"):
