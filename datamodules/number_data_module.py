@@ -169,7 +169,7 @@ class NumberDataModule(LightningDataModule):
                 name: EvaluationSet.of_examples(examples, self._encode(examples))
                 for name, examples in self.examples.items()
             } or self.own.evaluation_sets()
-        if stage == "fit" and not self._train:
+        if stage in ("fit", "validate") and not self._train:
             if self.own.sources.train:
                 self._set_up_own_training()
             else:

@@ -147,9 +147,8 @@ class NumberLMModule(LightningModule):
         losses = self.model.losses(piece.batch, self.gate_alpha, self.value_loss)
         losses = losses.over(piece.tokens, piece.numbers)
         self._step_figures.append(losses.figures(self.value_weight).detach())
-        pieces = self.trainer.accumulate_grad_batches
-        if (batch_idx + 1) % pieces == 0:
-            figures = torch.stack(self._step_figures[-pieces:]).mean(0)
+        if (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0:
+            figures = torch.stack(self._step_figures).mean(0)
             self._log("train", self.trainer.strategy.reduce(figures, reduce_op="mean"))
             self._step_figures.clear()
         return losses.total(self.value_weight)

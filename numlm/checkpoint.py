@@ -13,10 +13,12 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    GenerationConfig,
     PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import GENERATION_CONFIG_NAME
 
 from numlm.errors import is_out_of_memory
 
@@ -147,7 +149,12 @@ def load_backbone(path: str, weights: bool = True, **options: object) -> PreTrai
     path = backbone_path(path)
     if weights:
         return _from_hub(_whole_backbone, path, **options)
-    return AutoModelForCausalLM.from_config(_from_hub(AutoConfig.from_pretrained, path), **options)
+    config = _from_hub(AutoConfig.from_pretrained, path)
+    backbone = AutoModelForCausalLM.from_config(config, **options)
+    if (file := model_file(path, GENERATION_CONFIG_NAME)) is not None:  # it says what ends a text
+        settings = json.loads(file.read_text(encoding="utf-8"))
+        backbone.generation_config = GenerationConfig.from_dict(settings)
+    return backbone
 
 
 def _whole_backbone(path: str, **options: object) -> PreTrainedModel:
