@@ -33,7 +33,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from callbacks.learning_curve import CHART, CURVE_FILE, curve_line  # noqa: E402
+from callbacks.learning_curve import CURVE_FILE, curve_line  # noqa: E402
 from callbacks.results import BASELINE_FILE, FINETUNED_FILE, format_figure  # noqa: E402
 from callbacks.run_folder import RUN_FILE, read_json  # noqa: E402
 
@@ -90,7 +90,7 @@ def main(arguments: list[str] | None = None) -> Path:
         file = options.out / f"{time.strftime('%Y-%m-%d')}_{device_slug(found)}_full-size.json"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(as_json(found) + "\n", encoding="utf-8")
-        shutil.copy(run / f"{CHART}.png", file.with_suffix(".png"))
+        shutil.copy(run / "learning_curve.png", file.with_suffix(".png"))
     print(f"\n{summary(found)}\n\nWritten to {file}")
     return file
 

@@ -8,6 +8,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
 
 from callbacks.answer_plots import predicted_vs_true, reliability, training_curves
+from callbacks.curve_plots import learning_curve
 from callbacks.plots import chart_style, error_comparison, log_comparison, share_comparison
 from callbacks.run_files import RunFiles, read_run
 from callbacks.run_folder import run_folder
@@ -22,6 +23,7 @@ CHARTS: dict[str, Callable[[RunFiles, str, Language], Figure | None]] = {
     "predicted_vs_true": predicted_vs_true,
     "reliability": reliability,
     "training_curves": training_curves,
+    "learning_curve": learning_curve,
 }
 
 

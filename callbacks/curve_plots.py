@@ -12,26 +12,28 @@ from matplotlib.ticker import (
 )
 
 from callbacks.answer_plots import shared_legend
+from callbacks.learning_curve import Curves
 from callbacks.plots import BLUE, GREEN, ORANGE, PURPLE, SKY, plain
+from callbacks.run_files import RunFiles
 from callbacks.words import Language, set_label, words
-from numlm.metrics import Figures
 
-# Of every evaluation set, the figures of every scoring with their `step`, in its order.
-Curves = dict[str, list[Figures]]
 _PANELS = ("accuracy", "mean_rank", "exact_match", "exact_match_without_pointer")
 _LOOKS = ((ORANGE, "o"), (BLUE, "s"), (GREEN, "^"), (PURPLE, "D"), (SKY, "v"))
 
 
-def learning_curve(curves: Curves, title: str, language: Language) -> Figure:
+def learning_curve(run: RunFiles, title: str, language: Language) -> Figure | None:
     """When (above) and what (below) over the optimizer steps, one line a set.
 
     Where a text has one number it is copied exactly from the start: hence a panel without copies.
 
     Args:
-        curves: What was scored.
+        run: The run; there is nothing to draw of one that was not scored in training.
         title: Key of the chart's words.
         language: Of the words.
     """
+    curves = run.scorings
+    if not curves:
+        return None
     word = words(language)
     figure = Figure(figsize=(10.0, 7.4), layout="constrained")
     figure.suptitle(word(title))

@@ -7,19 +7,16 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from callbacks.charts import chart_file
-from callbacks.curve_plots import Curves, learning_curve
 from callbacks.evaluation_data import evaluation_data
 from callbacks.live_scoring import score_loaders
-from callbacks.plots import chart_style
 from callbacks.results import format_figure
 from callbacks.run_folder import run_folder, update_run_record, write_json
-from callbacks.words import LANGUAGES
 from numlm.errors import OptionsError
 from numlm.metrics import Figures, figures
 
 CURVE_FILE = "learning_curve.json"
-CHART = "learning_curve"
+# Of every evaluation set, the figures of every scoring with their `step`, in its order.
+Curves = dict[str, list[Figures]]
 FIGURES = (
     "accuracy",
     "mean_rank",
@@ -32,12 +29,12 @@ FIGURES = (
 
 
 class LearningCurve(Callback):
-    """Scores evaluation sets before training, every few optimizer steps, and after the last one.
+    """Scores evaluation sets before training, every few optimizer steps, and after every epoch.
 
     Writes `learning_curve.json` (for every set a list of `step` and `FIGURES`) after each scoring,
-    so that a run that is stopped leaves its curve, and draws it at the end of training. Prints a
-    line and logs `curve/set/figure` to TensorBoard each time. What is learned is the same with and
-    without it. A checkpoint holds the curve, and a run resumed from it goes on with that.
+    so that a run that is stopped leaves its curve; `ComparisonCharts` draws it. Prints a line and
+    logs `curve/set/figure` to TensorBoard each time. What is learned is the same with and without
+    it. A checkpoint holds the curve, and a run resumed from it goes on with that.
 
     Scorings between two steps are a part of the time that `run.json` calls `training`;
     `learning_curve` beside it says how great a part.
@@ -92,16 +89,16 @@ class LearningCurve(Callback):
     ) -> None:
         """Score where a step is due; batches that are accumulated for it come before it."""
         if trainer.global_step % self.every_n_steps == 0:
-            start = time.monotonic()
             self._score(trainer, pl_module)
-            self._seconds += time.monotonic() - start
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Score what an epoch has come to, which may be the last one."""
+        self._score(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Score the trained model and draw."""
-        self._score(trainer, pl_module)
+        """Write how long it took."""
         folder = run_folder(trainer)
         if trainer.is_global_zero:
-            write_chart(folder, self._curves)
             seconds = {"learning_curve": round(self._seconds, 1)}
             update_run_record(folder, {"seconds": seconds})
 
@@ -119,6 +116,7 @@ class LearningCurve(Callback):
         due = [name for name, points in self._curves.items() if _last_step(points) != step]
         if not due:
             return
+        start = time.monotonic()
         data = evaluation_data(trainer)
         loaders = dict(zip(data.evaluation_names, data.test_dataloader(), strict=True))
         scorecards = score_loaders(trainer, pl_module, [loaders[name] for name in due], None)
@@ -131,6 +129,8 @@ class LearningCurve(Callback):
             write_whole(folder / CURVE_FILE, self._curves)
             _log(trainer, newest)
         trainer.print(curve_line(newest))  # a log would be written into the trainer's bar
+        if step:  # before the first one is before training
+            self._seconds += time.monotonic() - start
 
 
 def curve_line(points: dict[str, Figures]) -> str:
@@ -152,14 +152,6 @@ def write_whole(file: Path, content: object) -> None:
     unfinished = file.with_suffix(".tmp")
     write_json(unfinished, content)
     unfinished.replace(file)
-
-
-def write_chart(folder: Path, curves: Curves) -> None:
-    """Draw curves into a run's folder, in every language."""
-    with chart_style():
-        for language in LANGUAGES:
-            figure = learning_curve(curves, CHART, language)
-            figure.savefig(folder / chart_file(CHART, language))
 
 
 def _log(trainer: Trainer, points: dict[str, Figures]) -> None:

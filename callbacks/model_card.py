@@ -91,6 +91,7 @@ def _what_is_there(folder: Path) -> RunFiles:
         floors=read(FLOORS_FILE),
         answers=[],
         curves={},
+        scorings={},
     )
 
 

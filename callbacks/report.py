@@ -88,6 +88,7 @@ def _facts(run: RunFiles, language: Language) -> dict[str, Any]:
         "chart": chart,
         "own_data": FigureTables(run, language).own_data(),
         "bad_rows": [message for source in record["data"] for message in source["bad_rows"]],
+        "run_was_scored": bool(run.scorings),
         "any_groups": any(entry["groups"] for entry in entries),
         "any_wrong": any(row["answer"] != row["truth"] for e in entries for row in e["worst"]),
         "any_mistake": any(entry["mistakes"] for entry in entries),

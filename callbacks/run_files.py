@@ -10,6 +10,7 @@ from tensorboard.backend.event_processing import (  # type: ignore[import-untype
 )
 
 from callbacks.floors import FLOORS_FILE, Floors
+from callbacks.learning_curve import CURVE_FILE, Curves
 from callbacks.results import Results, load_results
 from callbacks.run_folder import RUN_FILE, read_json
 
@@ -43,6 +44,7 @@ class RunFiles:
         floors: Figures of the answers without understanding, by set and floor.
         answers: The fine-tuned model's answers.
         curves: Scalars of TensorBoard by tag, as pairs of step and value.
+        scorings: Figures of every set in the middle of training; empty where nothing was scored.
     """
 
     folder: Path
@@ -52,6 +54,7 @@ class RunFiles:
     floors: Floors
     answers: list[Answer]
     curves: dict[str, Curve]
+    scorings: Curves
 
     @property
     def sets_with_slots(self) -> list[str]:
@@ -74,6 +77,7 @@ def read_run(folder: Path) -> RunFiles:
         floors=read_json(folder / FLOORS_FILE),
         answers=read_answers(folder / ANSWERS_FILE),
         curves=read_curves(folder),
+        scorings=read_json(folder / CURVE_FILE) if (folder / CURVE_FILE).exists() else {},
     )
 
 

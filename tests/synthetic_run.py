@@ -9,6 +9,8 @@ from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
+from callbacks.learning_curve import FIGURES
+
 SETS = (
     "basic",
     "question_answering",
@@ -158,6 +160,21 @@ def answers(names: tuple[str, ...]) -> list[dict[str, Any]]:
     return rows
 
 
+def scorings(names: list[str]) -> dict[str, list[dict[str, Any]]]:
+    """A learning curve, in which the rank falls and every share rises."""
+    return {
+        name: [
+            {
+                "step": step,
+                **dict.fromkeys(FIGURES, step / 400),
+                "mean_rank": 1000 ** (1 - step / 400),
+            }
+            for step in (0, 100, 200, 400)
+        ]
+        for name in names
+    }
+
+
 def write_run(folder: Path, names: tuple[str, ...] = SETS, calibrated: bool = True) -> Path:
     """Write every file of a run, TensorBoard's events among them."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -186,6 +203,7 @@ def write_run(folder: Path, names: tuple[str, ...] = SETS, calibrated: bool = Tr
         "baseline_results.json": results(names, tuned=False),
         "finetuned_results.json": results(names, tuned=True),
         "floors.json": floors(names),
+        "learning_curve.json": scorings([name for name in names if name != "ordinary_text"]),
     }
     for name, content in contents.items():
         (folder / name).write_text(json.dumps(content), encoding="utf-8")

@@ -8,18 +8,23 @@ import subprocess
 import sys
 import warnings
 from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from lightning import Callback, LightningModule, Trainer
+from synthetic_run import scorings, write_run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from callbacks.charts import write_charts
 from callbacks.curve_plots import learning_curve
-from callbacks.learning_curve import CURVE_FILE, FIGURES, write_chart
+from callbacks.learning_curve import CURVE_FILE, FIGURES
 from callbacks.plots import chart_style
+from callbacks.report import report
 from callbacks.results import BASELINE_FILE, FINETUNED_FILE
+from callbacks.run_files import read_run
 from callbacks.words import LANGUAGES, words
 from train import main
 
@@ -95,7 +100,7 @@ def test_the_ends_of_the_curve_are_the_evaluation_before_and_after(run: tuple[Pa
     assert len(set(ranks)) == 3
 
 
-def test_tensorboard_charts_and_seconds(run: tuple[Path, str]) -> None:
+def test_tensorboard_and_seconds(run: tuple[Path, str]) -> None:
     folder = run[0] / "latest"
     curves = read(folder / CURVE_FILE)
     events = EventAccumulator(str(folder)).Reload()
@@ -106,8 +111,6 @@ def test_tensorboard_charts_and_seconds(run: tuple[Path, str]) -> None:
             assert [event.value for event in logged] == pytest.approx(
                 [point[figure] for point in curves[name]], rel=1e-6
             )
-    for name in ("learning_curve.png", "learning_curve.zh.png"):
-        assert (folder / name).read_bytes().startswith(b"\x89PNG")
     seconds = read(folder / "run.json")["seconds"]
     assert 0 < seconds["learning_curve"] < seconds["training"]
     assert not list(folder.glob("*.tmp"))
@@ -159,7 +162,6 @@ def test_a_run_that_is_stopped_leaves_its_curve(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="stopped"):
         main(arguments(tmp_path, curve_callback(every_n_steps=2), stop, steps=5))
     assert steps_of(tmp_path) == {name: [0, 2] for name in ASKING}
-    assert not (tmp_path / "latest" / "learning_curve.png").exists()
 
 
 def test_a_resumed_run_goes_on_with_the_curve(tmp_path: Path) -> None:
@@ -195,34 +197,30 @@ def test_two_processes_score_as_one(
         assert two[name][0] == one[name][0]
 
 
-def curves(*names: str) -> dict[str, list[dict[str, Any]]]:
-    """Invented curves, in which the rank falls and every share rises."""
-    return {
-        name: [
-            {"step": step, **dict.fromkeys(FIGURES, step / 400), "mean_rank": 1000 ** (1 - step / 400)}
-            for step in (0, 100, 200, 400)
-        ]
-        for name in names
-    }  # fmt: skip
-
-
 def test_a_chart_is_drawn_in_both_languages_without_a_missing_glyph(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)  # "Glyph ... missing from font(s)"
-        write_chart(tmp_path, curves(*ASKING))
-    images = [path.read_bytes() for path in sorted(tmp_path.glob("*.png"))]
+        folder = write_run(tmp_path)
+        assert "learning_curve" in write_charts(folder)
+    for language, file in (("en", "learning_curve.png"), ("zh", "learning_curve.zh.png")):
+        assert f"({file})" in report(read_run(folder), language, "somebody")
+    images = [path.read_bytes() for path in sorted(folder.glob("learning_curve*.png"))]
     assert len(images) == len(LANGUAGES)
     assert images[0] != images[1]
     for image in images:
         assert struct.unpack(">II", image[16:24]) == (1500, 1110)
+    (folder / CURVE_FILE).unlink()
+    assert "learning_curve" not in write_charts(folder)
+    assert "learning_curve" not in report(read_run(folder), "en", "somebody")
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_the_lines_are_the_figures_over_the_steps(language: Any) -> None:
-    given = curves("basic", "my_$meters$")
+def test_the_lines_are_the_figures_over_the_steps(language: Any, tmp_path: Path) -> None:
+    given = scorings(["basic", "my_$meters$"])
     given["basic"][1]["accuracy"] = None
+    run = replace(read_run(write_run(tmp_path)), scorings=given)
     with chart_style():
-        figure = learning_curve(given, "learning_curve", language)
+        figure = learning_curve(run, "learning_curve", language)
         figure.draw_without_rendering()
     when, rank, what, new = figure.axes
     assert figure.get_suptitle() == words(language)("learning_curve")
