@@ -2,9 +2,11 @@
 
 import itertools
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
+from lightning import Callback, LightningModule, Trainer
 
 from datamodules import noisy_readings, ordinary_text, training_mix
 from datamodules.examples import Example, sentences
@@ -12,7 +14,8 @@ from datamodules.number_data_module import COPYING_SETS, EVALUATION_SETS, Number
 from datamodules.sampling import EvenBatchSampler, StepPiece, StepSampler
 from datamodules.templates import TEMPLATES, Wording
 from datamodules.vocabulary import LANGUAGES
-from numlm.batch import IGNORE
+from lightning_modules.number_lm import NumberLMModule
+from numlm.batch import IGNORE, Piece
 from numlm.parsing import Number, find_numbers, split_numbers
 
 
@@ -278,3 +281,34 @@ def test_sizes_that_make_no_batch_are_refused() -> None:
         NumberDataModule("unused", num_samples=3, batch_size=4)
     with pytest.raises(ValueError, match=r"data\.eval_samples is 0"):
         NumberDataModule("unused", eval_samples=0)
+
+
+class Seen(Callback):
+    """The texts of every step."""
+
+    def __init__(self) -> None:
+        self.epochs: dict[int, list[list[int]]] = {}
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Piece, batch_idx: int
+    ) -> None:
+        steps = self.epochs.setdefault(trainer.current_epoch, [])
+        steps.append(batch.batch.record_ids.tolist())
+
+
+def test_a_trainer_gives_every_epoch_its_order(
+    embedded_data: NumberDataModule, tmp_path: Path
+) -> None:
+    seen = Seen()
+    trainer = Trainer(
+        default_root_dir=tmp_path, accelerator="cpu", max_epochs=2, limit_val_batches=0,
+        logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, callbacks=[seen],
+    )  # fmt: skip
+    trainer.fit(NumberLMModule(), datamodule=embedded_data)
+    for epoch, steps in seen.epochs.items():
+        sampler = StepSampler([len(r.input_ids) for r in embedded_data._train], 8, 0)
+        sampler.set_epoch(epoch)
+        assert steps == [piece.mine for piece in sampler]
+    assert seen.epochs[0] != seen.epochs[1]
+    assert sorted(itertools.chain.from_iterable(seen.epochs[1])) == list(range(64))
