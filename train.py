@@ -86,7 +86,8 @@ class NumberLMCLI(LightningCLI):
             if not is_out_of_memory(error):
                 raise
             advice = memory_advice(subcommand, self.config[subcommand])
-            raise MemoryShortError(f"out of memory ({str(error).strip()}): {advice}") from error
+            reason = str(error).strip().splitlines()[0]
+            raise MemoryShortError(f"out of memory ({reason}): {advice}") from error
 
     def before_instantiate_classes(self) -> None:
         """Set up `predict`; where several seeds are asked for, run them instead."""
