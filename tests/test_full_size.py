@@ -125,7 +125,7 @@ def test_from_a_shape_to_the_figures(
     assert found["baseline"]["basic"]["accuracy"] == 0
     for name in SETS:
         points = found["learning_curve"][name]
-        assert [point["step"] for point in points] == [0, 2, 4, 5]
+        assert [point["step"] for point in points] == [0, 2, 3, 4, 5]  # an epoch has 3
         assert list(points[0]) == ["step", *FIGURES]
         assert points[0]["mean_rank"] == found["baseline"][name]["mean_rank"]
     printed = capsys.readouterr().out

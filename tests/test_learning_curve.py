@@ -71,9 +71,12 @@ def steps_of(folder: Path) -> dict[str, list[int]]:
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The folder of one run, in which a step has two batches, and what it printed."""
     folder, printed = tmp_path_factory.mktemp("results"), io.StringIO()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as each of two processes has: products of several round otherwise
     with redirect_stdout(printed):
         accumulate = ["--trainer.accumulate_grad_batches", "2"]
         main([*arguments(folder, curve_callback(every_n_steps=2)), *accumulate])
+    torch.set_num_threads(threads)
     return folder, printed.getvalue()
 
 
