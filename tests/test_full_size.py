@@ -129,6 +129,6 @@ def test_from_a_shape_to_the_figures(
         assert list(points[0]) == ["step", *FIGURES]
         assert points[0]["mean_rank"] == found["baseline"][name]["mean_rank"]
     printed = capsys.readouterr().out
-    assert printed.count("accuracy / exact match: basic") == 4  # train.py's own go past capsys
+    assert printed.count("accuracy / exact match: basic") == 5  # train.py's own go past capsys
     assert "before -> after" in printed
     assert f"Written to {file}" in printed
