@@ -3,6 +3,7 @@
     python benchmarks/memory.py --model FOLDER                    # a model, or only its shape
     python benchmarks/memory.py --model FOLDER --layers 2 4       # so many layers, random weights
     python benchmarks/memory.py --model FOLDER --layers 2 --processes 2 --modes bf16
+    python benchmarks/memory.py --model FOLDER --set hidden_size=1024 tie_word_embeddings=false
     python benchmarks/memory.py --table                           # the tables of docs/scaling.md
 
 A shape folder has configuration and tokenizer. Every measurement is printed and added to
@@ -178,7 +179,7 @@ def add_result(file: Path, entry: dict[str, Any]) -> None:
     """Add a measurement to a file, in place of an earlier one of the same settings."""
     results = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"entries": []}
     results |= {"torch": torch.__version__, "transformers": transformers.__version__}
-    key = ("strategy", "processes", "layers", "setting", "mmap_threshold")
+    key = ("strategy", "processes", "layers", "shape", "setting", "mmap_threshold")
     others = [e for e in results["entries"] if any(e[name] != entry[name] for name in key)]
     results["entries"] = [*others, entry]
     file.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
@@ -196,7 +197,10 @@ def main() -> None:
     for layers in options.layers or [None]:
         with TemporaryDirectory() as temporary:
             target = Path(temporary) / "model"
-            folder = in_process(model_folder, options.model, layers, target)
+            changes = dict(options.set)
+            if layers is not None:
+                changes["num_hidden_layers"] = layers
+            folder = in_process(model_folder, options.model, changes, target)
             shape = shape_of(folder)
             base = Setting("", options.texts, options.length, device=options.device)
             for share in options.share:
@@ -207,6 +211,7 @@ def main() -> None:
                             "strategy": strategy,
                             "processes": options.processes,
                             "layers": shape.layers,
+                            "shape": dict(options.set),
                             "setting": asdict(setting) | {"folder": options.model.name},
                             "mode": name,
                             "mmap_threshold": os.environ.get("MALLOC_MMAP_THRESHOLD_"),
@@ -247,11 +252,19 @@ def _show(entry: dict[str, Any]) -> None:
         )
 
 
+def _change(text: str) -> tuple[str, Any]:
+    name, value = text.split("=")
+    return name, json.loads(value)
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--table", action="store_true", help="print the page's tables, and end")
     parser.add_argument("--model", type=Path, help="model or shape folder")
     parser.add_argument("--layers", type=int, nargs="+", help="instead of the model's own number")
+    parser.add_argument(
+        "--set", type=_change, nargs="+", default=[], metavar="NAME=VALUE", help="of config.json"
+    )
     parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
     parser.add_argument("--share", type=float, nargs="+", default=[1.0], help="labelled share")
     parser.add_argument("--texts", type=int, default=8)

@@ -62,9 +62,15 @@ class Setting:
     device: str = "cpu"
 
 
-def model_folder(source: Path, layers: int | None, target: Path) -> Path:
-    """A folder that loads: with random weights where there are none, or of so many layers."""
-    if layers is None and list(source.glob("*.safetensors")):
+def model_folder(source: Path, changes: dict[str, Any], target: Path) -> Path:
+    """A folder that loads: with random weights where there are none, or of another shape.
+
+    Args:
+        source: Model or shape folder.
+        changes: Fields of `config.json` in place of its own.
+        target: Where to write it, if it is another one.
+    """
+    if not changes and list(source.glob("*.safetensors")):
         return source
     target.mkdir()
     for file in source.glob("*token*"):
@@ -72,10 +78,8 @@ def model_folder(source: Path, layers: int | None, target: Path) -> Path:
             (target / file.stem).write_bytes(gzip.decompress(file.read_bytes()))
         else:
             shutil.copy(file, target)
-    config = json.loads((source / "config.json").read_text(encoding="utf-8"))
-    if layers is not None:
-        config |= {"num_hidden_layers": layers, "max_window_layers": layers}
-        config.pop("layer_types", None)
+    config = json.loads((source / "config.json").read_text(encoding="utf-8")) | changes
+    config.pop("layer_types", None)  # one for every layer that there was
     (target / "config.json").write_text(json.dumps(config), encoding="utf-8")
     loaded = AutoConfig.from_pretrained(target)
     AutoModelForCausalLM.from_config(loaded, dtype=torch.float32).save_pretrained(target)

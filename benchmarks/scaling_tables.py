@@ -323,12 +323,17 @@ def measured_processes() -> str:
         ["measured / formula", *whats],
         (
             [
-                f"{entry['strategy'].upper()}, {entry['layers']} layers, {entry['mode']}",
+                _run(entry),
                 *(f"{row['ratio']:.3f}" for row in entry["rows"]),
             ]
             for entry in sorted(entries, key=lambda entry: entry["strategy"])
         ),
     )
+
+
+def _run(entry: dict[str, Any]) -> str:
+    layers = f"{entry['layers']}{' wide' if entry['shape'] else ''} layers"
+    return f"{entry['strategy'].upper()}, {layers}, {entry['mode']}"
 
 
 def _entries() -> list[dict[str, Any]]:
