@@ -8,14 +8,17 @@ r"""NumLM's command line.
     python train.py test --model.qwen_model_path results/latest/model
     python train.py predict --model.qwen_model_path results/latest/model \
         --data.predict_file in.jsonl --predictions.path out.jsonl
+    python train.py fit --ckpt_path last     # go on with the last run after it was stopped or killed
     python train.py fit --help
 
 `configs/default.yaml` is read first, `--config` files and options after it in their order; the
-last one wins.
+last one wins. `--ckpt_path last` reads the options of the last run after the default ones.
 """
 
+import json
 import logging
 import os
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -25,6 +28,7 @@ from jsonargparse.typing import PositiveInt
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from callbacks.predictions import PredictionsError, WritePredictions
+from callbacks.resume import KEYWORDS, Resume, find_run, replace_repeated
 from callbacks.run_folder import RunFolderError, timestamped
 from callbacks.spread import run_seeds
 from datamodules.number_data_module import NumberDataModule
@@ -33,7 +37,13 @@ from datamodules.rows import BadRow
 from lightning_modules.number_lm import NumberLMModule
 from lightning_modules.strategies import ShardedStrategy
 from numlm.checkpoint import ModelNotFoundError
-from numlm.errors import MemoryShortError, OptionsError, is_out_of_memory
+from numlm.errors import (
+    BadNumbersError,
+    CheckpointError,
+    MemoryShortError,
+    OptionsError,
+    is_out_of_memory,
+)
 from numlm.hub import HubError
 from numlm.identity import ModelMismatchError
 from numlm.lora import PeftMissingError
@@ -43,7 +53,7 @@ DEFAULT_CONFIG = Path(__file__).resolve().parent / "configs" / "default.yaml"
 _MENDABLE = (
     *(BadRow, DataNotFoundError, PredictionsError, RunFolderError, HubError),
     *(ModelNotFoundError, ModelMismatchError, PeftMissingError, OptionsError),
-    MemoryShortError,
+    *(MemoryShortError, CheckpointError, BadNumbersError),
 )
 
 
@@ -54,6 +64,7 @@ class NumberLMCLI(LightningCLI):
         """The data module tokenizes with the model's tokenizer; one seed makes a run another."""
         parser.link_arguments("model.qwen_model_path", "data.qwen_model_path")
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+        parser.link_arguments("seed_everything", "model.seed", compute_fn=int)
         parser.add_lightning_class_args(WritePredictions, "predictions")
         parser.add_argument(
             "--seeds",
@@ -64,9 +75,34 @@ class NumberLMCLI(LightningCLI):
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Keep the arguments, for the processes of several seeds."""
+        """Parse; of a run that is to go on its options come first, and those given win."""
         self.arguments = sys.argv[1:] if args is None else args
         super().parse_arguments(parser, args)
+        config = self.config[self.config.subcommand]
+        if config.get("ckpt_path") not in KEYWORDS:
+            return
+        if not isinstance(self.arguments, list):
+            raise OptionsError(f"--ckpt_path {config.ckpt_path} belongs to the command line")
+        logger = config.trainer.logger.init_args
+        found = find_run(config.ckpt_path, logger.save_dir, logger.run, self.config.subcommand)
+        if found is None:
+            config.ckpt_path = None
+        else:
+            self._go_on(parser, found)
+
+    def _go_on(self, parser: LightningArgumentParser, found: Resume) -> None:
+        """Parse again, with the options of a run before those given."""
+        first = self.arguments.index(self.config.subcommand) + 1
+        own = ["--config", json.dumps(found.options)]
+        super().parse_arguments(parser, [*self.arguments[:first], *own, *self.arguments[first:]])
+        config = self.config[self.config.subcommand]
+        config.ckpt_path = found.checkpoint and str(found.checkpoint)
+        if self.config.subcommand == "fit":
+            logger = config.trainer.logger.init_args
+            logger.save_dir, logger.run = str(found.folder.parent), found.folder.name
+            logger.resume = True
+            before = found.options["trainer"]["callbacks"] or []
+            config.trainer.callbacks = replace_repeated(config.trainer.callbacks, len(before))
 
     def _parse_ckpt_path(self) -> None:
         """Leave the options as given: Lightning would put the checkpoint's in their place."""
@@ -139,6 +175,8 @@ def main(args: ArgsType = None) -> NumberLMCLI:
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.rank_zero"):
         logging.getLogger(name).addFilter(lambda record: "Tip:" not in record.getMessage())
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    # The options of a run that goes on are put into the arguments.
+    warnings.filterwarnings("ignore", message="LightningCLI.s args parameter.*")
     # What is logged at an epoch's end is the same on every process already.
     warnings.filterwarnings("ignore", message=".*recommended to use `self.log.*sync_dist=True.*")
     defaults = {"default_config_files": [str(DEFAULT_CONFIG)]}
@@ -155,6 +193,12 @@ def main(args: ArgsType = None) -> NumberLMCLI:
         )
     except _MENDABLE as error:
         raise SystemExit(f"error: {error}") from None
+    except KeyboardInterrupt:
+        raise SystemExit(128 + signal.SIGINT) from None
+    except SystemExit as end:
+        if isinstance(end.__context__, KeyboardInterrupt):  # of which Lightning makes exit code 1
+            raise SystemExit(128 + signal.SIGINT) from None
+        raise
 
 
 if __name__ == "__main__":

@@ -126,7 +126,7 @@ class LearningCurve(Callback):
         newest = {name: self._curves[name][-1] for name in due}
         folder = run_folder(trainer)
         if trainer.is_global_zero:
-            write_whole(folder / CURVE_FILE, self._curves)
+            write_json(folder / CURVE_FILE, self._curves)
             _log(trainer, newest)
         trainer.print(curve_line(newest))  # a log would be written into the trainer's bar
         if step:  # before the first one is before training
@@ -145,13 +145,6 @@ def curve_line(points: dict[str, Figures]) -> str:
         for name, point in points.items()
     )
     return f"step {step}, accuracy / exact match: {', '.join(sets)}"
-
-
-def write_whole(file: Path, content: object) -> None:
-    """Write JSON so that a run that is stopped meanwhile leaves the whole file of before."""
-    unfinished = file.with_suffix(".tmp")
-    write_json(unfinished, content)
-    unfinished.replace(file)
 
 
 def _log(trainer: Trainer, points: dict[str, Figures]) -> None:

@@ -1,12 +1,14 @@
 """The results of an evaluation as files: figures of every set as JSON, every answer as CSV."""
 
 import csv
+import io
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from callbacks.evaluation_data import EvaluationData
 from callbacks.run_folder import read_json
+from numlm.checkpoint_files import write_whole
 from numlm.metrics import (
     Figures,
     bootstrap_intervals,
@@ -94,25 +96,26 @@ def worst_answers(data: EvaluationData, name: str, rows: Scores) -> list[dict[st
 
 def write_answers(path: Path, data: EvaluationData, rows: dict[str, Scores]) -> None:
     """Write every answer as a row of CSV: what was asked, the truth, what the model said."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        known = list(next(iter(data.evaluation_facts(name)[0] for name in rows)))
-        writer.writerow(
-            ["set", "record", *known, "prompt"]
-            + ["answer" if name == "median" else name for name in _ANSWER_COLUMNS]
-        )
-        for name, scores in rows.items():
-            facts = data.evaluation_facts(name)
-            asked = data.evaluation_questions(name)
-            for question, slot in zip(asked, scores.slots.tolist(), strict=True):
-                values = dict(zip(SLOT_COLUMNS, slot, strict=True))
-                for whole in ("source", "rank"):
-                    values[whole] = int(values[whole])
-                writer.writerow(
-                    [name, question.record, *(facts[question.record][fact] for fact in known)]
-                    + [question.prompt]
-                    + [values[key] for key in _ANSWER_COLUMNS]
-                )
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    known = list(next(iter(data.evaluation_facts(name)[0] for name in rows)))
+    writer.writerow(
+        ["set", "record", *known, "prompt"]
+        + ["answer" if name == "median" else name for name in _ANSWER_COLUMNS]
+    )
+    for name, scores in rows.items():
+        facts = data.evaluation_facts(name)
+        asked = data.evaluation_questions(name)
+        for question, slot in zip(asked, scores.slots.tolist(), strict=True):
+            values = dict(zip(SLOT_COLUMNS, slot, strict=True))
+            for whole in ("source", "rank"):
+                values[whole] = int(values[whole])
+            writer.writerow(
+                [name, question.record, *(facts[question.record][fact] for fact in known)]
+                + [question.prompt]
+                + [values[key] for key in _ANSWER_COLUMNS]
+            )
+    write_whole(path, lambda file: file.write(text.getvalue().encode()))
 
 
 def format_figure(figure: float | None) -> str:

@@ -1,6 +1,7 @@
 """The files of a finished run, read into one object that the charts and the report draw from."""
 
 import csv
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -104,7 +105,11 @@ def _number(cell: str) -> float | None:
 
 
 def read_curves(folder: Path) -> dict[str, Curve]:
-    """All `train/` and `val/` scalars in a folder's TensorBoard event files."""
+    """All `train/` and `val/` scalars in a folder's TensorBoard event files.
+
+    What a run that was resumed had logged beyond the checkpoint is not among them.
+    """
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it tells how much that was
     events = event_accumulator.EventAccumulator(
         str(folder), size_guidance={event_accumulator.SCALARS: 0}
     ).Reload()

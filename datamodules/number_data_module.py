@@ -27,7 +27,7 @@ from datamodules.own_data import OwnData, Rows, Sources
 from datamodules.prompt_stream import PromptStream
 from datamodules.row_files import DataNotFoundError
 from datamodules.rows import Columns
-from datamodules.sampling import EvenBatchSampler, StepPiece, StepSampler
+from datamodules.sampling import EvenBatchSampler, StepLoader, StepPiece, StepSampler
 from datamodules.token_store import OnError
 from numlm.batch import Batch, Piece, Record, collate, count_labels
 from numlm.checkpoint import load_context_length, load_tokenizer
@@ -215,8 +215,8 @@ class NumberDataModule(LightningDataModule):
                 records.append(Record.of(encoding, example.answers, len(records), end))
         return records
 
-    def train_dataloader(self) -> DataLoader[Any]:
-        """This process's pieces of the training steps."""
+    def train_dataloader(self) -> StepLoader:
+        """This process's pieces of the training steps, from the trainer's step on."""
         rank, world_size = self._process()
         accumulate = self.trainer.accumulate_grad_batches if self.trainer else 1
         if self.batch_size < world_size * accumulate:
@@ -226,7 +226,13 @@ class NumberDataModule(LightningDataModule):
                 f"{world_size * accumulate} or more texts"
             )
         sampler = StepSampler(
-            _lengths(self._train), self.batch_size, self.seed, rank, world_size, accumulate
+            _lengths(self._train),
+            self.batch_size,
+            self.seed,
+            rank,
+            world_size,
+            accumulate,
+            first_step=lambda: self.trainer.global_step if self.trainer else 0,
         )
         pieces = _Pieces(
             self._train,
@@ -234,7 +240,9 @@ class NumberDataModule(LightningDataModule):
             self._collate(),
             world_size * accumulate,
         )
-        return DataLoader(pieces, sampler=sampler, batch_size=None, num_workers=self.num_workers)
+        return StepLoader(
+            DataLoader(pieces, sampler=sampler, batch_size=None, num_workers=self.num_workers)
+        )
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Validation batches of the training text."""

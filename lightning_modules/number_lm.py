@@ -9,10 +9,19 @@ from typing import Any
 import torch
 from lightning import LightningModule
 from lightning.pytorch.strategies import ModelParallelStrategy
+from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
-from transformers import get_cosine_schedule_with_warmup
+from torch.optim import Optimizer
 
+from lightning_modules.optimization import (
+    OptimizerOptions,
+    apply_options,
+    clip_to_norm,
+    make_optimizer,
+    make_schedule,
+)
+from lightning_modules.steps import OnBadStep, StepGuard, rescale_progress, step_seed
 from lightning_modules.strategies import ShardedStrategy
 from numlm import clock
 from numlm.batch import Batch, Piece
@@ -29,7 +38,6 @@ from numlm.scoring import score_batch
 from numlm.sharding import is_sharded, load_sharded
 
 EMBEDDED_MODEL = str(Path(__file__).resolve().parents[1] / "assets" / "tiny-qwen2")
-_NO_DECAY_DIMENSIONS = 1
 _STAND_IN = ("0",)
 
 
@@ -57,6 +65,9 @@ class NumberLMModule(LightningModule):
         activation_checkpointing: In training, keep only what goes into every layer, and compute
             the rest again in the backward pass: less memory, a third more time.
         lora: Train low-rank adapters beside a frozen backbone; None trains all of it.
+        on_bad_step: What to do where a loss or the norm of a gradient is not finite: "raise"
+            stops before anything is updated, "skip" leaves the step out, says so and counts it.
+        seed: Seed of what is random in a training step; set by `seed_everything`.
     """
 
     def __init__(
@@ -75,6 +86,8 @@ class NumberLMModule(LightningModule):
         attn_implementation: str = "sdpa",
         activation_checkpointing: bool = False,
         lora: Lora | None = None,
+        on_bad_step: OnBadStep = "raise",
+        seed: int = 0,
     ) -> None:
         super().__init__()
         if isinstance(lora, dict):  # from a checkpoint, which holds plain values only
@@ -93,10 +106,10 @@ class NumberLMModule(LightningModule):
         )
         self.model: NumberLM
         self.validation_losses = LossTable()
+        self.guard = StepGuard(on_bad_step)
         self._step_figures: list[Tensor] = []
-        self.lr = lr
-        self.head_lr = head_lr
-        self.weight_decay = weight_decay
+        self.options = OptimizerOptions(lr, head_lr, weight_decay)
+        self.seed = seed
         self.warmup_ratio = warmup_ratio
         self.value_weight = value_weight
         self.value_loss = value_loss
@@ -142,16 +155,47 @@ class NumberLMModule(LightningModule):
                 "trainer.strategy.init_args.save_distributed_checkpoint false"
             )
 
+    def on_train_start(self) -> None:
+        """A resumed run takes the options that it is given, not those of the checkpoint."""
+        optimizer, schedule = self.optimizers(), self.lr_schedulers()
+        apply_options(optimizer, schedule, self.options)
+
+    def on_train_batch_start(self, piece: Piece, batch_idx: int) -> None:
+        """What is random in a step depends on the seed and the step, not on what was before."""
+        place = batch_idx % self.trainer.accumulate_grad_batches
+        seed = step_seed(self.seed, self.trainer.global_step, place, self.trainer.global_rank)
+        torch.manual_seed(seed)
+
     def training_step(self, piece: Piece, batch_idx: int) -> Tensor:
         """Loss of a piece of a training step; what is logged is the loss of the whole step."""
         losses = self.model.losses(piece.batch, self.gate_alpha, self.value_loss)
         losses = losses.over(piece.tokens, piece.numbers)
+        self.guard.records.append(piece.batch.record_ids)
         self._step_figures.append(losses.figures(self.value_weight).detach())
         if (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0:
             figures = torch.stack(self._step_figures).mean(0)
-            self._log("train", self.trainer.strategy.reduce(figures, reduce_op="mean"))
+            figures = self.trainer.strategy.reduce(figures, reduce_op="mean")
+            self._log("train", figures)
+            self.guard.loss = figures[0]
             self._step_figures.clear()
         return losses.total(self.value_weight)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the gradient of a step, and leave nothing of it where it is not finite.
+
+        Raises:
+            BadNumbersError: If it is not, and such steps are not to be skipped.
+        """
+        norm = self.guard.check(optimizer, self.trainer)
+        if norm is not None and gradient_clip_val and gradient_clip_algorithm != "value":
+            clip_to_norm(optimizer, gradient_clip_val, norm)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Count the losses of a validation batch."""
@@ -185,6 +229,8 @@ class NumberLMModule(LightningModule):
         """Keep what was trained only, and say which model it belongs to."""
         checkpoint["identity"] = asdict(self.model.identity)
         checkpoint["lora"] = self.model.lora and asdict(self.model.lora)
+        checkpoint["accumulate_grad_batches"] = self.trainer.accumulate_grad_batches
+        checkpoint["skipped_steps"] = self.guard.skipped
         for name in self._frozen():
             checkpoint["state_dict"].pop(name, None)  # of shared weights the first process has all
 
@@ -207,6 +253,20 @@ class NumberLMModule(LightningModule):
         if not is_sharded(self.model):  # else the strategy has read the weights already
             # Lightning's strict loading then finds every other missing or unknown weight.
             checkpoint["state_dict"] = {**self._frozen(), **checkpoint["state_dict"]}
+        if self._trainer and self.trainer.training:
+            self._go_on_from(checkpoint)
+
+    def _go_on_from(self, checkpoint: dict[str, Any]) -> None:
+        """Take over what is counted, and say which options are not those of the checkpoint."""
+        self.guard.skipped = checkpoint["skipped_steps"]
+        pieces = checkpoint["accumulate_grad_batches"], self.trainer.accumulate_grad_batches
+        rescale_progress(checkpoint["loops"], *pieces)
+        before = checkpoint["hyper_parameters"]
+        others = {k: v for k, v in self.hparams.items() if k in before and before[k] != v}
+        others.pop("qwen_model_path", None)  # what it is tells the identity
+        if others:
+            changes = ", ".join(f"{name} {before[name]} -> {v}" for name, v in others.items())
+            rank_zero_warn(f"the run goes on with other options than the checkpoint's: {changes}")
 
     def _frozen(self) -> dict[str, Tensor]:
         """Weights that are not trained, by name; a tied one by each of its names."""
@@ -218,27 +278,9 @@ class NumberLMModule(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW with two learning rates, linear warm-up and cosine decay."""
-        heads = {id(parameter) for parameter in self.model.head_parameters()}
-        groups: dict[tuple[bool, bool], list[Tensor]] = {}
-        for parameter in self.model.parameters():
-            if parameter.requires_grad:
-                key = (id(parameter) in heads, parameter.ndim > _NO_DECAY_DIMENSIONS)
-                groups.setdefault(key, []).append(parameter)
-        optimizer = torch.optim.AdamW(
-            [
-                {
-                    "params": parameters,
-                    "lr": self.head_lr if is_head else self.lr,
-                    "weight_decay": self.weight_decay if decays else 0.0,
-                    "name": f"{'head' if is_head else 'backbone'}{'' if decays else '_no_decay'}",
-                }
-                for (is_head, decays), parameters in groups.items()
-            ],
-            betas=(0.9, 0.98),
-        )
-        steps = int(self.trainer.estimated_stepping_batches)
-        schedule = get_cosine_schedule_with_warmup(
-            optimizer, max(1, int(self.warmup_ratio * steps)), steps
+        optimizer = make_optimizer(self.model, self.options)
+        schedule = make_schedule(
+            optimizer, int(self.trainer.estimated_stepping_batches), self.warmup_ratio
         )
         return {
             "optimizer": optimizer,

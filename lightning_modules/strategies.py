@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch.strategies import ModelParallelStrategy
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_optimizer_state_dict,
@@ -13,6 +14,10 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 from torch.optim import Optimizer
+
+from lightning_modules.checkpoint_io import read_checkpoint, reason
+from numlm.checkpoint_files import check, finish_parts, sweep, unfinished_path
+from numlm.errors import CheckpointError
 
 _WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 _FROM_THE_FIRST = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True, strict=False)
@@ -73,22 +78,53 @@ class ShardedStrategy(ModelParallelStrategy):
             ],
         }
 
+    def save_checkpoint(
+        self,
+        checkpoint: dict[str, Any],
+        filepath: str | Path,
+        storage_options: Any | None = None,  # noqa: ANN401
+    ) -> None:
+        """Write a file, or a folder of parts; either has its name when all of it is there.
+
+        Raises:
+            CheckpointError: If it cannot be written, on every process.
+        """
+        if not self.saves_parts:
+            super().save_checkpoint(checkpoint, filepath, storage_options)
+            return
+        target = Path(self.broadcast(filepath))
+        unfinished = unfinished_path(target)
+        failure = None
+        try:
+            if self.is_global_zero:
+                unfinished.parent.mkdir(parents=True, exist_ok=True)
+                sweep(unfinished.parent)
+            self.barrier()
+            super().save_checkpoint(checkpoint, unfinished)
+            self.barrier()
+            if self.is_global_zero:
+                finish_parts(unfinished, target)
+        except (OSError, RuntimeError, CheckpointException) as error:
+            failure = reason(error)
+        if failure := self.broadcast(failure):
+            raise CheckpointError(f"cannot write the checkpoint '{target}': {failure}")
+
     def load_checkpoint(
         self, checkpoint_path: str | Path, weights_only: bool | None = None
     ) -> dict[str, Any]:
         """Read weights and optimizers into their places; returns what else is in a checkpoint.
 
         Raises:
+            CheckpointError: If it is not whole.
             RuntimeError: If a trained weight is missing in it or not in the model.
         """
         path = Path(self.broadcast(checkpoint_path))
         if path.is_dir():
+            check(path)
             return super().load_checkpoint(path, weights_only)
         assert self.lightning_module is not None
         # Mapped, not read: the first process hands out what is in it.
-        checkpoint: dict[str, Any] = torch.load(
-            path, mmap=True, map_location="cpu", weights_only=weights_only
-        )
+        checkpoint = read_checkpoint(path, mmap=True, map_location="cpu")
         weights = checkpoint.pop("state_dict")
         self._check_names(weights)
         set_model_state_dict(self.lightning_module, weights, options=_FROM_THE_FIRST)

@@ -11,6 +11,14 @@ class MemoryShortError(MemoryError):
     """A device without enough memory; the message is one sentence for users."""
 
 
+class CheckpointError(OSError):
+    """A checkpoint that cannot be written or read; the message is one sentence for users."""
+
+
+class BadNumbersError(ArithmeticError):
+    """A loss or gradient that is not finite; the message is one sentence for users."""
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory was short, of a GPU or of the CPU."""
     return isinstance(error, torch.OutOfMemoryError) or (

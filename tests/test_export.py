@@ -397,7 +397,7 @@ def test_a_card_without_an_evaluation_has_no_figures(
 CALLBACKS = """
 trainer:
   callbacks:
-    - class_path: callbacks.run_folder.RunRecord
+    - class_path: callbacks.run_record.RunRecord
     - class_path: callbacks.calibration.ConformalCalibration
     - class_path: callbacks.evaluation.BeforeAfterEvaluation
     - class_path: callbacks.floors.MeasureFloors

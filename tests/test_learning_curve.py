@@ -49,7 +49,7 @@ def curve_callback(**options: Any) -> dict[str, Any]:
 
 def arguments(folder: Path, *callbacks: Any, steps: int = 3) -> list[str]:
     """Of a run with some callbacks alone."""
-    first = ["callbacks.run_folder.RunRecord", "callbacks.evaluation.BeforeAfterEvaluation"]
+    first = ["callbacks.run_record.RunRecord", "callbacks.evaluation.BeforeAfterEvaluation"]
     named = [*({"class_path": path} for path in first), *callbacks]
     config = {"trainer": {"max_steps": steps, "callbacks": named}}
     folder.mkdir(parents=True, exist_ok=True)

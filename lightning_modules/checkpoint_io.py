@@ -1,0 +1,100 @@
+"""How one checkpoint file is written and read."""
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+
+from numlm.checkpoint_files import check, remove, sweep, write_whole
+from numlm.errors import CheckpointError
+
+
+class WholeCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint whole or not at all, and reads nothing that could execute code.
+
+    Lightning 2.6 writes into the system's temporary folder and moves the file: where that is
+    another file system a run that is killed meanwhile leaves an empty checkpoint in place of the
+    one before. Here it is written beside its place, flushed to the disk, and renamed.
+
+    Addresses such as `s3://...` are left to Lightning: such stores know whole objects only.
+    """
+
+    def save_checkpoint(
+        self,
+        checkpoint: dict[str, Any],
+        path: str | Path,
+        storage_options: Any | None = None,  # noqa: ANN401
+    ) -> None:
+        """Write a checkpoint; what a process that was killed left beside it goes.
+
+        Raises:
+            CheckpointError: If it cannot be written; what was there before is still there.
+        """
+        if "://" in str(path):
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        target = Path(path)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            sweep(target.parent)
+            write_whole(target, lambda file: torch.save(checkpoint, file))
+        except (OSError, RuntimeError) as error:  # torch wraps what the disk says
+            raise CheckpointError(f"cannot write the checkpoint '{path}': {reason(error)}") from error
+
+    def load_checkpoint(
+        self,
+        path: str | Path,
+        map_location: Callable[..., Any] | None = lambda storage, location: storage,
+        weights_only: bool | None = None,
+    ) -> dict[str, Any]:
+        """Read a checkpoint of tensors and plain values, whatever `weights_only` says.
+
+        Raises:
+            CheckpointError: If it is not whole, or holds anything else.
+        """
+        if "://" not in str(path):
+            return read_checkpoint(Path(path), map_location=map_location)
+        loaded: dict[str, Any] = super().load_checkpoint(path, map_location, weights_only=True)
+        return loaded
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        """Remove a checkpoint, file or folder."""
+        if "://" in str(path):
+            super().remove_checkpoint(path)
+        else:
+            remove(Path(path))
+
+
+def read_checkpoint(path: Path, **options: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Read one checkpoint file.
+
+    Args:
+        path: The file.
+        **options: Given to `torch.load`: `map_location`, `mmap`.
+
+    Raises:
+        CheckpointError: If it is not whole, or holds more than tensors and plain values.
+    """
+    check(path)
+    try:
+        loaded: dict[str, Any] = torch.load(path, weights_only=True, **options)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"the checkpoint '{path}' holds more than tensors and plain values, and what else is "
+            f"in a file could execute code ({reason(error)}): it was not read"
+        ) from None
+    return loaded
+
+
+def reason(error: BaseException) -> str:
+    """What the disk or a library says, in one line."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[0].strip() if lines else type(error).__name__
