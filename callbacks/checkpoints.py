@@ -147,7 +147,9 @@ class SaveCheckpoints(Checkpoint):
         """Say where to go on."""
         if trainer.is_global_zero and self._signals is not None:
             found = newest_whole(run_folder(trainer) / CHECKPOINT_FOLDER)
-            hint = f"go on from {found} with --ckpt_path last" if found else "nothing was saved yet"
+            hint = (
+                f"go on from {found} with --ckpt_path last" if found else "nothing was saved yet"
+            )
             rank_zero_info(f"The run has stopped at step {trainer.global_step}: {hint}")
 
     def _listening(self) -> StopSignals:
@@ -176,8 +178,10 @@ class SaveCheckpoints(Checkpoint):
             failure = str(error)
             trainer.strategy.barrier()  # where the other processes wait
         if failure := trainer.strategy.broadcast(failure):
-            raise CheckpointError(f"{failure}. The checkpoints before it are whole: make room, "
-                                  "then go on with --ckpt_path last")
+            raise CheckpointError(
+                f"{failure}. The checkpoints before it are whole: make room, "
+                "then go on with --ckpt_path last"
+            )
         if trainer.is_global_zero:
             self._remove_old(trainer, folder)
 

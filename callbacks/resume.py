@@ -49,8 +49,10 @@ def find_run(keyword: str, save_dir: str, run: str | None, subcommand: str) -> R
     folder = (Path(save_dir) / (run or "latest")).resolve()
     checkpoint = _newest(folder / CHECKPOINT_FOLDER)
     if checkpoint is None and (keyword == "last" or subcommand != "fit"):
-        what = f"the run in '{folder}' has no checkpoint yet" if folder.exists() else (
-            f"there is no run in '{Path(save_dir) / (run or 'latest')}'"
+        what = (
+            f"the run in '{folder}' has no checkpoint yet"
+            if folder.exists()
+            else (f"there is no run in '{Path(save_dir) / (run or 'latest')}'")
         )
         raise CheckpointError(
             f"nothing to go on from: {what}. --ckpt_path auto begins where there is nothing"

@@ -42,7 +42,9 @@ class WholeCheckpointIO(TorchCheckpointIO):
             sweep(target.parent)
             write_whole(target, lambda file: torch.save(checkpoint, file))
         except (OSError, RuntimeError) as error:  # torch wraps what the disk says
-            raise CheckpointError(f"cannot write the checkpoint '{path}': {reason(error)}") from error
+            raise CheckpointError(
+                f"cannot write the checkpoint '{path}': {reason(error)}"
+            ) from error
 
     def load_checkpoint(
         self,

@@ -1,6 +1,5 @@
 """A run that is resumed is the run that would have been: the same bits in weights and curves."""
 
-import json
 from pathlib import Path
 from typing import Any
 
