@@ -8,7 +8,7 @@ r"""NumLM's command line.
     python train.py test --model.qwen_model_path results/latest/model
     python train.py predict --model.qwen_model_path results/latest/model \
         --data.predict_file in.jsonl --predictions.path out.jsonl
-    python train.py fit --ckpt_path last     # go on with the last run after it was stopped or killed
+    python train.py fit --ckpt_path last     # go on with the last run, stopped or killed
     python train.py fit --help
 
 `configs/default.yaml` is read first, `--config` files and options after it in their order; the
@@ -81,20 +81,20 @@ class NumberLMCLI(LightningCLI):
         config = self.config[self.config.subcommand]
         if config.get("ckpt_path") not in KEYWORDS:
             return
-        if not isinstance(self.arguments, list):
+        if not isinstance(args := self.arguments, list):
             raise OptionsError(f"--ckpt_path {config.ckpt_path} belongs to the command line")
         logger = config.trainer.logger.init_args
         found = find_run(config.ckpt_path, logger.save_dir, logger.run, self.config.subcommand)
         if found is None:
             config.ckpt_path = None
         else:
-            self._go_on(parser, found)
+            self._go_on(parser, args, found)
 
-    def _go_on(self, parser: LightningArgumentParser, found: Resume) -> None:
+    def _go_on(self, parser: LightningArgumentParser, args: list[str], found: Resume) -> None:
         """Parse again, with the options of a run before those given."""
-        first = self.arguments.index(self.config.subcommand) + 1
+        first = args.index(self.config.subcommand) + 1
         own = ["--config", json.dumps(found.options)]
-        super().parse_arguments(parser, [*self.arguments[:first], *own, *self.arguments[first:]])
+        super().parse_arguments(parser, [*args[:first], *own, *args[first:]])
         config = self.config[self.config.subcommand]
         config.ckpt_path = found.checkpoint and str(found.checkpoint)
         if self.config.subcommand == "fit":

@@ -1,20 +1,21 @@
 r"""Kills a run again and again, and compares what it comes to with a run that nobody killed.
 
-    python benchmarks/torture.py                      # the default experiment, 25 kills: about an hour and a half
+    python benchmarks/torture.py         # the default experiment, 25 kills: more than an hour
     python benchmarks/torture.py --kills 3 -- --config configs/smoke.yaml --trainer.max_steps 6
 
 First the experiment runs undisturbed, and a watch is kept on when its files appear. Moments are
-drawn uniformly from that time (a fifth of them: while a checkpoint is being written). Then a victim
-is started, killed with SIGKILL at the first moment, resumed with `--ckpt_path auto`, killed at the
-second, and so on. After every kill a copy of what is left of it is resumed to its end, and that
-model's files are compared with the undisturbed run's, byte for byte. So the k-th copy has survived k
-kills. Every other process has its temporary folder on another filesystem.
+drawn uniformly from that time (a fifth of them: while a checkpoint is being written). Then a
+victim is started, killed with SIGKILL at the first moment, resumed with `--ckpt_path auto`, killed
+at the second, and so on. After every kill a copy of what is left of it is resumed to its end, and
+that model's files are compared with the undisturbed run's, byte for byte. So the k-th copy has
+survived k kills. Every other process has its temporary folder on another filesystem.
 
 All processes have one thread: what floating-point sums come to depends on how many there are.
 """
 
 import argparse
 import concurrent.futures
+import contextlib
 import hashlib
 import json
 import os
@@ -40,6 +41,7 @@ from numlm.checkpoint_files import checkpoint_files, checkpoint_step  # noqa: E4
 RUN = "run"
 _OTHER_FILESYSTEM = Path("/dev/shm")
 _UNFINISHED = f"{CHECKPOINT_FOLDER}/.unfinished-*"
+_BEFORE_TRAINING = ("run", "baseline", "floors")
 _POLL = 0.002
 _FREQUENT = 5  # every so many kills wait for a checkpoint that is being written
 
@@ -78,17 +80,11 @@ def train(
 
 def events(run: Path) -> dict[str, float]:
     """When the files of a run were last written, by their names in its folder."""
-    found = [
-        *run.glob("*.json"),
-        *run.glob(f"{CHECKPOINT_FOLDER}/*.ckpt"),
-        *run.glob("model/*.json"),
-    ]
     times = {}
-    for file in found:
-        try:
-            times[str(file.relative_to(run))] = file.stat().st_mtime
-        except FileNotFoundError:  # replaced meanwhile
-            continue
+    for kind in ("*.json", f"{CHECKPOINT_FOLDER}/*.ckpt", "model/*.json"):
+        for file in run.glob(kind):
+            with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                times[str(file.relative_to(run))] = file.stat().st_mtime
     return times
 
 
@@ -160,17 +156,14 @@ class Session:
         return self.process.poll() is None
 
     def _reached(self, event: str) -> bool:
-        if event == "start" or (
-            event in self.known and not self.resumes and not _newest(self.run)
-        ):
+        """Whether the file is there, or what comes after it has begun again."""
+        if event == "start" or events(self.run).get(event, 0.0) >= self.start:
             return True
-        if event in self.known and not self.known[event] >= self.start:
-            step = checkpoint_step(Path(event))
-            if step is not None:  # it goes on from there, or from before
-                return self._resumes() > self.resumes
-        return events(self.run).get(event, 0.0) >= self.start or (
-            event.startswith(("run", "baseline", "floors")) and event in self.known
-        )
+        if event not in self.known:
+            return False
+        if checkpoint_step(Path(event)) is None:  # of after training it is written anew
+            return event.startswith(_BEFORE_TRAINING)
+        return self._resumes() > self.resumes
 
     def _resumes(self) -> int:
         record = self.run / RUN_FILE
@@ -215,7 +208,7 @@ def torture(
     whole = digest(folder / "undisturbed" / RUN)
     results = read_json(folder / "undisturbed" / RUN / FINETUNED_FILE)
     elsewhere = _OTHER_FILESYSTEM if _OTHER_FILESYSTEM.is_dir() else None
-    victim, rows = folder / "victim", []
+    victim = folder / "victim"
 
     def compare(row: dict[str, Any], copy: Path, temporary: Path | None) -> dict[str, Any]:
         start = time.monotonic()
@@ -254,11 +247,8 @@ def torture(
             copy = folder / f"kill_{number}"
             shutil.copytree(victim, copy, symlinks=True)
             ends.append(pool.submit(compare, row, copy, temporary))
-        waiting = tqdm(
-            concurrent.futures.as_completed(ends), total=kills, desc="Ends", unit=" runs"
-        )
-        for end in waiting:
-            rows.append(end.result())
+        done = concurrent.futures.as_completed(ends)
+        rows = [end.result() for end in tqdm(done, total=kills, desc="Ends", unit=" runs")]
     rows.sort(key=lambda row: row["kill"])
     return {
         "equal": sum(row["equal"] and row["results_equal"] for row in rows),

@@ -33,11 +33,6 @@ class SaveCheckpoints(Checkpoint):
     """
 
     def __init__(self, every_n_steps: int = 200, keep: int = 3) -> None:
-        if min(every_n_steps, keep) < 1:
-            raise OptionsError(
-                f"every_n_steps and keep of SaveCheckpoints are {every_n_steps} and {keep}, but "
-                "must be at least 1"
-            )
         self.every_n_steps = every_n_steps
         self.keep = keep
         self._signals: StopSignals | None = None
@@ -47,7 +42,16 @@ class SaveCheckpoints(Checkpoint):
         self._due = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Listen to signals."""
+        """Listen to signals.
+
+        Raises:
+            OptionsError: If there is less than one step between checkpoints, or none is kept.
+        """
+        if min(self.every_n_steps, self.keep) < 1:
+            raise OptionsError(
+                f"every_n_steps and keep of SaveCheckpoints are {self.every_n_steps} and "
+                f"{self.keep}: give 1 or more"
+            )
         if stage == "fit":
             self._signals = StopSignals(trainer)
             self._signals.listen()
@@ -121,7 +125,9 @@ class SaveCheckpoints(Checkpoint):
         self._due = bool(
             stop or self._step % self.every_n_steps == 0 or epoch.batch_progress.is_last_batch
         )
-        if not epoch._should_check_val_fx(trainer.fit_loop._data_fetcher):
+        batches = trainer.fit_loop._data_fetcher
+        assert batches is not None
+        if not epoch._should_check_val_fx(batches):  # else it is saved after the validation
             self._save_due(trainer, stop)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -1,7 +1,6 @@
 """How fast a model learns when to say a number and which: evaluation in the middle of training."""
 
 import time
-from pathlib import Path
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer

@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tensorboard.backend.event_processing import (  # type: ignore[import-untyped]
-    event_accumulator,
-)
+from tensorboard.backend.event_processing import event_accumulator
 
 from callbacks.floors import FLOORS_FILE, Floors
 from callbacks.learning_curve import CURVE_FILE, Curves

@@ -4,9 +4,8 @@
 process at a time writes to it.
 """
 
-import fcntl
 import json
-import os
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -68,6 +67,14 @@ class ResultsLogger(TensorBoardLogger):
         return writer
 
     @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Close the files, and let other processes go on with the run."""
+        super().finalize(status)
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    @rank_zero_only
     def _take_folder(self) -> None:
         """Make the run's folder, or go on in it, and keep other processes out."""
         if self._lock is not None:
@@ -115,6 +122,10 @@ def _lock(file: IO[str], folder: Path) -> None:
     Raises:
         RunFolderError: If another one goes on holding it.
     """
+    if sys.platform == "win32":
+        return
+    import fcntl
+
     end = time.monotonic() + _LOCK_SECONDS
     while True:
         try:

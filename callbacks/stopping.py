@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from lightning import Trainer
-from lightning.pytorch.plugins.environments import SLURMEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.utilities import rank_zero_warn
 
 _HELD = (signal.SIGTERM, signal.SIGINT)
@@ -37,8 +37,9 @@ class StopSignals:
         self._listening = False
         # The strategy of a single device does not say where it runs.
         environment = trainer._accelerator_connector.cluster_environment
-        slurm = isinstance(environment, SLURMEnvironment) and environment.auto_requeue
-        self._requeues = environment.requeue_signal if slurm else None
+        self._requeues: int | None = None
+        if isinstance(environment, SLURMEnvironment) and environment.auto_requeue:
+            self._requeues = environment.requeue_signal
 
     def listen(self) -> None:
         """Receive the signals from now on, whoever received them before."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from lightning import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
@@ -265,6 +266,26 @@ class NumberDataModule(LightningDataModule):
             *self._process(),
         )
         return DataLoader(stream, batch_size=None)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What decides which texts a step learns from, for a checkpoint."""
+        return {
+            "seed": self.seed,
+            "batch_size": self.batch_size,
+            "training texts": len(self._train),
+            "rows": dict(self.own.keys),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Say where a resumed run learns from other texts than it would have."""
+        if not self._train:
+            return
+        now = self.state_dict()
+        changes = [f"{k} {state_dict[k]} -> {now[k]}" for k in now if state_dict[k] != now[k]]
+        if changes:
+            rank_zero_warn(
+                f"the run goes on with other training data than before: {', '.join(changes)}"
+            )
 
     @property
     def evaluation_names(self) -> list[str]:
