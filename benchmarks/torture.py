@@ -1,6 +1,7 @@
 r"""Kills a run again and again, and compares what it comes to with a run that nobody killed.
 
-    python benchmarks/torture.py         # the default experiment, 25 kills: more than an hour
+    python benchmarks/torture.py              # the default experiment, 25 kills: two hours or so
+    python benchmarks/torture.py --ends 5     # the same, most of it compared earlier
     python benchmarks/torture.py --kills 3 -- --config configs/smoke.yaml --trainer.max_steps 6
 
 First the experiment runs undisturbed, and a watch is kept on when its files appear. Moments are
@@ -9,6 +10,9 @@ victim is started, killed with SIGKILL at the first moment, resumed with `--ckpt
 at the second, and so on. After every kill a copy of what is left of it is resumed to its end, and
 that model's files are compared with the undisturbed run's, byte for byte. So the k-th copy has
 survived k kills. Every other process has its temporary folder on another filesystem.
+
+With `--ends` fewer of the copies go to their ends; of the others the first checkpoint that they
+write is compared with the undisturbed run's of the same step: weights, optimizer, schedule, loops.
 
 All processes have one thread: what floating-point sums come to depends on how many there are.
 """
@@ -28,6 +32,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,7 +41,11 @@ sys.path.insert(0, str(ROOT))
 from callbacks.checkpoints import CHECKPOINT_FOLDER  # noqa: E402
 from callbacks.results import FINETUNED_FILE  # noqa: E402
 from callbacks.run_folder import RUN_FILE, read_json  # noqa: E402
-from numlm.checkpoint_files import checkpoint_files, checkpoint_step  # noqa: E402
+from numlm.checkpoint_files import (  # noqa: E402
+    checkpoint_files,
+    checkpoint_name,
+    checkpoint_step,
+)
 
 RUN = "run"
 _OTHER_FILESYSTEM = Path("/dev/shm")
@@ -170,8 +179,37 @@ class Session:
         return len(read_json(record).get("resumed", [])) if record.exists() else 0
 
 
+def _checkpoints(run: Path) -> list[Path]:
+    return checkpoint_files(run / CHECKPOINT_FOLDER)
+
+
 def _newest(run: Path) -> Path | None:
-    return next(reversed(checkpoint_files(run / CHECKPOINT_FOLDER)), None)
+    return next(reversed(_checkpoints(run)), None)
+
+
+def state(run: Path, step: int) -> str:
+    """SHA-256 of all that decides how a run goes on from a step."""
+    path = run / CHECKPOINT_FOLDER / checkpoint_name(step)
+    checkpoint = torch.load(path, weights_only=True)
+    found = hashlib.sha256()
+
+    def add(part: Any) -> None:  # noqa: ANN401
+        if isinstance(part, torch.Tensor):
+            found.update(f"{part.dtype} {tuple(part.shape)}".encode())
+            found.update(part.contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+        elif isinstance(part, dict):
+            for key, value in part.items():
+                found.update(repr(key).encode())
+                add(value)
+        elif isinstance(part, list | tuple):
+            for value in part:
+                add(value)
+        else:
+            found.update(repr(part).encode())
+
+    for name in ("state_dict", "optimizer_states", "lr_schedulers", "loops", "global_step"):
+        add(checkpoint[name])
+    return found.hexdigest()
 
 
 def digest(run: Path) -> str:
@@ -182,47 +220,74 @@ def digest(run: Path) -> str:
     return weights.hexdigest()
 
 
-def finish(folder: Path, options: Sequence[str], temporary: Path | None) -> None:
-    """Resume what was killed, to its end.
+def finish(process: subprocess.Popen[bytes], folder: Path, until: Path | None) -> None:
+    """Wait for a resumed run to end, or for a checkpoint of it and stop it there.
 
     Raises:
-        RuntimeError: If it does not come to its end.
+        RuntimeError: If it ends with an error.
     """
-    process = train(folder, options, temporary)
     try:
-        code = process.wait()
+        while process.poll() is None and not (until and until.exists()):
+            time.sleep(0.1)
+        code = process.poll()
     finally:
         process.kill()
+        process.wait()
     if code:
         tail = (folder / "output.txt").read_text(encoding="utf-8", errors="replace")[-2000:]
         raise RuntimeError(f"resumed, it ended with exit code {code}:\n{tail}")
 
 
-def torture(
-    folder: Path, options: Sequence[str], kills: int, seed: int, jobs: int
-) -> dict[str, Any]:
-    """Kill, resume and compare; figures of every kill."""
-    begin = time.monotonic()
-    timeline = undisturbed(folder / "undisturbed", options)
-    print(f"undisturbed: {timeline[-1][0]:.0f} s", flush=True)
-    whole = digest(folder / "undisturbed" / RUN)
-    results = read_json(folder / "undisturbed" / RUN / FINETUNED_FILE)
-    elsewhere = _OTHER_FILESYSTEM if _OTHER_FILESYSTEM.is_dir() else None
-    victim = folder / "victim"
+class Comparison:
+    """Resumes copies of what was killed and compares them with the undisturbed run.
 
-    def compare(row: dict[str, Any], copy: Path, temporary: Path | None) -> dict[str, Any]:
+    Args:
+        run: The undisturbed run's folder.
+        options: Those of the run.
+    """
+
+    def __init__(self, run: Path, options: Sequence[str]) -> None:
+        self.run = run
+        self.options = options
+        self.weights = digest(run)
+        self.results = read_json(run / FINETUNED_FILE)
+        self.steps = [checkpoint_step(path) or 0 for path in _checkpoints(run)]
+
+    def __call__(
+        self, row: dict[str, Any], copy: Path, temporary: Path | None, to_the_end: bool
+    ) -> dict[str, Any]:
+        """Add to a row of the table whether a copy came to the same."""
         start = time.monotonic()
-        finish(copy, options, temporary)
-        row["seconds_to_the_end"] = round(time.monotonic() - start, 1)
-        row["sha256"] = digest(copy / RUN)
-        row["equal"] = row["sha256"] == whole
-        row["results_equal"] = read_json(copy / RUN / FINETUNED_FILE) == results
-        row["left_behind"] = len(list((copy / RUN).glob(_UNFINISHED)))
+        later = [step for step in self.steps[:-1] if step > (row["resumed_from"] or 0)]
+        step = None if to_the_end or not later else later[0]
+        until = step and copy / RUN / CHECKPOINT_FOLDER / checkpoint_name(step)
+        finish(train(copy, self.options, temporary), copy, until or None)
+        if step:
+            row["equal"] = state(copy / RUN, step) == state(self.run, step)
+        else:
+            row["equal"] = digest(copy / RUN) == self.weights
+            row["equal"] &= read_json(copy / RUN / FINETUNED_FILE) == self.results
+        row["compared_at"] = step or "the end"
+        row["seconds"] = round(time.monotonic() - start, 1)
         shutil.rmtree(copy)
         return row
 
+
+def torture(
+    folder: Path, options: Sequence[str], kills: int, ends: int, seed: int, jobs: int
+) -> dict[str, Any]:
+    """Kill, resume and compare; figures of every kill."""
+    begin = time.monotonic()
+    keep = ["--trainer.callbacks.keep", "1000000"]
+    timeline = undisturbed(folder / "undisturbed", [*options, *keep])
+    print(f"undisturbed: {timeline[-1][0]:.0f} s", flush=True)
+    compare = Comparison(folder / "undisturbed" / RUN, options)
+    elsewhere = _OTHER_FILESYSTEM if _OTHER_FILESYSTEM.is_dir() else None
+    victim = folder / "victim"
+    whole_ones = {round(i * kills / ends) + 1 for i in range(ends)}
+
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        ends = []
+        running = []
         bar = tqdm(draw(timeline, kills, seed), desc="Kills", unit=" kills")
         for number, moment in enumerate(bar, start=1):
             temporary = elsewhere if number % 2 else None
@@ -246,16 +311,18 @@ def torture(
             }
             copy = folder / f"kill_{number}"
             shutil.copytree(victim, copy, symlinks=True)
-            ends.append(pool.submit(compare, row, copy, temporary))
-        done = concurrent.futures.as_completed(ends)
-        rows = [end.result() for end in tqdm(done, total=kills, desc="Ends", unit=" runs")]
+            running.append(pool.submit(compare, row, copy, temporary, number in whole_ones))
+        done = concurrent.futures.as_completed(running)
+        rows = [end.result() for end in tqdm(done, total=kills, desc="Compared", unit=" runs")]
+    finish(train(victim, options), victim, None)
     rows.sort(key=lambda row: row["kill"])
     return {
-        "equal": sum(row["equal"] and row["results_equal"] for row in rows),
+        "equal": sum(row["equal"] for row in rows),
+        "victim_equal": digest(victim / RUN) == compare.weights,
         "kills": kills,
         "seed": seed,
         "options": list(options),
-        "sha256": whole,
+        "sha256": compare.weights,
         "seconds_undisturbed": round(timeline[-1][0], 1),
         "seconds": round(time.monotonic() - begin, 1),
         "rows": rows,
@@ -266,6 +333,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Print a line for every kill and how many ended equal; exit code 1 if not all did."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--kills", type=int, default=25)
+    parser.add_argument(
+        "--ends", type=int, help="how many copies go to their ends; all if not given"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--jobs", type=int, default=2, help="resumed runs at a time")
     parser.add_argument("--folder", type=Path, default=ROOT / "results" / "torture")
@@ -274,19 +344,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     if chosen.folder.exists():
         raise SystemExit(f"error: {chosen.folder} is there: remove it, or give another --folder")
-    found = torture(chosen.folder, chosen.options, chosen.kills, chosen.seed, chosen.jobs)
-    print(f"{'kill':>4}  {'moment':<44}{'from step':>10}{'cut':>5}{'end, s':>8}  equal")
+    ends = chosen.ends or chosen.kills
+    found = torture(chosen.folder, chosen.options, chosen.kills, ends, chosen.seed, chosen.jobs)
+    print(f"{'kill':>4}  {'moment':<44}{'from step':>10}{'cut':>5}{'until':>9}{'s':>8}  equal")
     for row in found["rows"]:
         start = "-" if row["resumed_from"] is None else row["resumed_from"]
-        equal = "yes" if row["equal"] and row["results_equal"] else "NO"
         print(
             f"{row['kill']:>4}  {row['moment']:<44}{start:>10}{row['unfinished_files']:>5}"
-            f"{row['seconds_to_the_end']:>8}  {equal}"
+            f"{row['compared_at']:>9}{row['seconds']:>8}  {'yes' if row['equal'] else 'NO'}"
         )
     print(f"{found['equal']} of {found['kills']} equal, {found['seconds']:.0f} s")
+    last = "the same weights" if found["victim_equal"] else "OTHER weights"
+    print(f"killed {found['kills']} times, the victim itself came to {last}")
     if chosen.json:
         chosen.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    if found["equal"] < found["kills"]:
+    if found["equal"] < found["kills"] or not found["victim_equal"]:
         raise SystemExit(1)
 
 
