@@ -38,6 +38,7 @@ class SaveCheckpoints(Checkpoint):
         self._signals: StopSignals | None = None
         self._files: dict[str, str] = {}
         self._resumed = self._started = False
+        self._folder: Path | None = None
         self._step = 0
         self._due = False
 
@@ -53,6 +54,7 @@ class SaveCheckpoints(Checkpoint):
                 f"{self.keep}: give 1 or more"
             )
         if stage == "fit":
+            self._folder = run_folder(trainer) / CHECKPOINT_FOLDER
             self._signals = StopSignals(trainer)
             self._signals.listen()
 
@@ -60,7 +62,7 @@ class SaveCheckpoints(Checkpoint):
         """Stop listening."""
         if self._signals is not None:
             self._signals.stop_listening()
-            self._signals = None
+            self._signals = self._folder = None
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -151,8 +153,8 @@ class SaveCheckpoints(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
         """Say where to go on."""
-        if trainer.is_global_zero and self._signals is not None:
-            found = newest_whole(run_folder(trainer) / CHECKPOINT_FOLDER)
+        if trainer.is_global_zero and self._folder is not None:
+            found = newest_whole(self._folder)  # other processes may not come here: ask none
             hint = (
                 f"go on from {found} with --ckpt_path last" if found else "nothing was saved yet"
             )
@@ -175,8 +177,8 @@ class SaveCheckpoints(Checkpoint):
         Raises:
             CheckpointError: If it cannot be written, on every process.
         """
-        folder = run_folder(trainer) / CHECKPOINT_FOLDER
-        target = folder / checkpoint_name(trainer.global_step)
+        assert self._folder is not None
+        target = self._folder / checkpoint_name(trainer.global_step)
         failure = None
         try:
             trainer.save_checkpoint(target)
@@ -189,7 +191,7 @@ class SaveCheckpoints(Checkpoint):
                 "then go on with --ckpt_path last"
             )
         if trainer.is_global_zero:
-            self._remove_old(trainer, folder)
+            self._remove_old(trainer, self._folder)
 
     def _remove_old(self, trainer: Trainer, folder: Path) -> None:
         """Keep the newest; what is ahead of this run is damaged, or it would go on from there."""

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from callbacks import run_folder
-from callbacks.resume import replace_repeated
 from callbacks.results import BASELINE_FILE, FINETUNED_FILE, TEST_FILE
+from callbacks.resume import replace_repeated
 from callbacks.run_folder import ResultsLogger, RunFolderError
 from lightning_modules.steps import rescale_progress
 from numlm.checkpoint_files import checkpoint_files
@@ -189,7 +189,7 @@ def test_files_in_a_checkpoint_cannot_go_elsewhere(
     state["run_files"][name] = "written"
     hostile = tmp_path / "hostile.ckpt"
     torch.save(state, hostile)
-    with pytest.raises(SystemExit, match="has a file .*, which no run writes"):
+    with pytest.raises(SystemExit, match=r"has a file .*, which no run writes"):
         fit(tmp_path / "new", "--ckpt_path", str(hostile))
     assert not [path for path in tmp_path.rglob("*") if path.name in ("escaped.json", "train.py")]
 
@@ -251,7 +251,7 @@ def test_the_last_three_are_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("option", ["every_n_steps", "keep"])
 def test_less_than_one_is_refused(tmp_path: Path, option: str) -> None:
-    with pytest.raises(SystemExit, match="of SaveCheckpoints are .*: give 1 or more"):
+    with pytest.raises(SystemExit, match=r"of SaveCheckpoints are .*: give 1 or more"):
         fit(tmp_path, f"--trainer.callbacks.{option}", "0")
 
 
