@@ -6,10 +6,13 @@ separates the same way as the digits it stands for, and byte-level tokenizers wi
 (Qwen's) give it a token of its own. Where a tokenizer joins the digit to what stands before it
 (GPT-2's ` 0`), that token is cut at the number.
 
+Half of a surrogate pair is no character, and no tokenizer takes one: U+FFFD stands in its place.
+
 `<NUM>` is never added to the base tokenizer: its id lives beside it, so that a literal `<NUM>` in
 a user's text stays ordinary text, and text without numbers gives the base tokenizer's ids.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,6 +22,7 @@ from numlm.parsing import Number, find_numbers, render
 
 NUM_TOKEN = "<NUM>"
 _PLACEHOLDER = "0"
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,11 +188,15 @@ def _replace_numbers(text: str) -> tuple[str, list[int], list[Number]]:
     numbers: list[Number] = []
     position = length = 0
     for start, end, number in find_numbers(text):
-        pieces += [text[position:start], _PLACEHOLDER]
+        pieces += [_whole_characters(text[position:start]), _PLACEHOLDER]
         length += start - position
         starts.append(length)
         length += 1
         numbers.append(number)
         position = end
-    pieces.append(text[position:])
+    pieces.append(_whole_characters(text[position:]))
     return "".join(pieces), starts, numbers
+
+
+def _whole_characters(text: str) -> str:
+    return _HALF_PAIR.sub("\ufffd", text)
