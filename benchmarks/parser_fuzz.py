@@ -2,10 +2,10 @@
 
     python benchmarks/parser_fuzz.py
 
-Hypothesis makes texts of what numbers are written with, of other scripts, of what cannot be seen and
-of what is no character, and every one is checked as in `tests/hostile_texts.py`. Then the parser
-reads long texts that a scan could lose its way in, each kind at several lengths: where time is
-linear, the time a character stays the same.
+Hypothesis makes texts of what numbers are written with, of other scripts, of what cannot be seen
+and of what is no character, and every one is checked as in `tests/hostile_texts.py`. Then the
+parser reads long texts that a scan could lose its way in, each kind at several lengths: where time
+is linear, the time a character stays the same.
 """
 
 import argparse

@@ -65,7 +65,7 @@ def test_killed_and_resumed(tmp_path: Path, options: list[str], request: Any) ->
     assert start(undisturbed, *STEPS, *options).wait(timeout=200) == 0, output(undisturbed)
     code = stop_after(start(killed, *STEPS, *options), 5, killed, signal.SIGKILL)
     assert code == -signal.SIGKILL
-    done = start(killed, "--ckpt_path", "last").wait(timeout=200)
+    done = start(killed, "--ckpt_path", "last", *STEPS, *options).wait(timeout=200)
     assert done == 0, output(killed)
     mine, theirs = weights(killed), weights(undisturbed)
     assert list(mine) == list(theirs)
