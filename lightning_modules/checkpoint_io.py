@@ -1,6 +1,7 @@
 """How one checkpoint file is written and read."""
 
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
-from numlm.checkpoint_files import check, remove, sweep, write_whole
+from numlm.checkpoint_files import check, instead, remove, sweep, write_whole
 from numlm.errors import CheckpointError
 
 
@@ -84,11 +85,33 @@ def read_checkpoint(path: Path, **options: Any) -> dict[str, Any]:  # noqa: ANN4
     try:
         loaded: dict[str, Any] = torch.load(path, weights_only=True, **options)
     except pickle.UnpicklingError as error:
+        raise not_plain(path, error) from None
+    except (RuntimeError, EOFError, LookupError, TypeError) as error:
         raise CheckpointError(
-            f"the checkpoint '{path}' holds more than tensors and plain values, and what else is "
-            f"in a file could execute code ({reason(error)}): it was not read"
+            f"cannot read the checkpoint '{path}': {reason(error)}; {instead(path)}"
         ) from None
+    if not isinstance(loaded, dict) or "state_dict" not in loaded:
+        raise CheckpointError(
+            f"'{path}' is no checkpoint of a training run, for it has no state_dict: "
+            f"{instead(path)}"
+        )
     return loaded
+
+
+def not_plain(path: Path, error: pickle.UnpicklingError) -> CheckpointError:
+    """What to say of a file that could execute code if it were read as Python reads it."""
+    # Of PyTorch's page, which also says how to execute it all the same, one line.
+    found = re.search(r"(?:GLOBAL|it names) (\S+)", str(error))
+    if found:
+        return CheckpointError(
+            f"the checkpoint '{path}' names {found[1]} beside tensors and plain values, which "
+            f"could execute code: it was not read; {instead(path)}"
+        )
+    line = str(error).partition("WeightsUnpickler error: ")[2].strip() or reason(error)
+    return CheckpointError(
+        f"the checkpoint '{path}' is damaged, or holds more than tensors and plain values "
+        f"({line.splitlines()[0]}): it was not read; {instead(path)}"
+    )
 
 
 def reason(error: BaseException) -> str:

@@ -15,6 +15,7 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.optim import Optimizer
 
 from lightning_modules.checkpoint_io import read_checkpoint, reason
+from lightning_modules.sharded_files import load_parts
 from numlm.checkpoint_files import check, finish_parts, sweep, unfinished_path
 from numlm.errors import CheckpointError
 
@@ -114,14 +115,16 @@ class ShardedStrategy(ModelParallelStrategy):
         """Read weights and optimizers into their places; returns what else is in a checkpoint.
 
         Raises:
-            CheckpointError: If it is not whole.
+            CheckpointError: If it is not whole, or holds more than tensors and plain values.
             RuntimeError: If a trained weight is missing in it or not in the model.
         """
         path = Path(self.broadcast(checkpoint_path))
+        assert self.lightning_module is not None
         if path.is_dir():
             check(path)
-            return super().load_checkpoint(path, weights_only)
-        assert self.lightning_module is not None
+            assert self.model is not None
+            strict = self.lightning_module.strict_loading
+            return load_parts(path, self.model, self.optimizers, strict)
         # Mapped, not read: the first process hands out what is in it.
         checkpoint = read_checkpoint(path, mmap=True, map_location="cpu")
         weights = checkpoint.pop("state_dict")
