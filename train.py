@@ -63,6 +63,7 @@ class NumberLMCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The data module tokenizes with the model's tokenizer; one seed makes a run another."""
         parser.link_arguments("model.qwen_model_path", "data.qwen_model_path")
+        parser.link_arguments("model.trust_remote_code", "data.trust_remote_code")
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
         parser.link_arguments("seed_everything", "model.seed", compute_fn=int)
         parser.add_lightning_class_args(WritePredictions, "predictions")

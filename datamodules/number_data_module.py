@@ -62,6 +62,8 @@ class NumberDataModule(LightningDataModule):
     Args:
         qwen_model_path: Folder or hub name of the model whose tokenizer is used; set by
             `model.qwen_model_path`.
+        trust_remote_code: Whether code that comes with the model may run; set by
+            `model.trust_remote_code`.
         train_file: Own rows to train on, instead of generated text.
         val_file: Own rows for the validation loss and the calibration of intervals.
         test_file: Own rows to evaluate on before and after, instead of the generated sets.
@@ -90,6 +92,7 @@ class NumberDataModule(LightningDataModule):
     def __init__(
         self,
         qwen_model_path: str,
+        trust_remote_code: bool = False,
         train_file: str | None = None,
         val_file: str | None = None,
         test_file: str | None = None,
@@ -122,6 +125,7 @@ class NumberDataModule(LightningDataModule):
         if val_file and not train_file:
             raise ValueError("data.val_file is of own data: give data.train_file as well")
         self.qwen_model_path = qwen_model_path
+        self.trust_remote_code = trust_remote_code
         self.predict_file = predict_file
         self.columns = Columns(text_column, prompt_column, answer_column)
         self.on_error = on_error
@@ -151,11 +155,14 @@ class NumberDataModule(LightningDataModule):
     @cached_property
     def tokenizer(self) -> NumberTokenizer:
         """The model's tokenizer."""
-        return NumberTokenizer(load_tokenizer(self.qwen_model_path))
+        return NumberTokenizer(load_tokenizer(self.qwen_model_path, self.trust_remote_code))
+
+    def _context_length(self) -> int:
+        return load_context_length(self.qwen_model_path, self.trust_remote_code)
 
     def prepare_data(self) -> None:
         """Tokenize own data, once on every machine; the other processes wait."""
-        self.own.prepare(self.qwen_model_path, self.tokenizer)
+        self.own.prepare(self._context_length(), self.tokenizer)
 
     def setup(self, stage: str) -> None:
         """Tokenize what the stage needs."""
@@ -260,7 +267,7 @@ class NumberDataModule(LightningDataModule):
             self.predict_file,
             self.columns,
             self.tokenizer,
-            load_context_length(self.qwen_model_path),
+            self._context_length(),
             self.on_error,
             self.eval_batch_size,
             *self._process(),

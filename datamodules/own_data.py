@@ -12,7 +12,7 @@ from datamodules.row_files import DataNotFoundError
 from datamodules.rows import Columns
 from datamodules.token_store import OnError, TokenStore, build_store
 from numlm.batch import Record
-from numlm.checkpoint import load_context_length, tokenizer_fingerprint
+from numlm.checkpoint import tokenizer_fingerprint
 from numlm.tokenization import NumberTokenizer
 
 GENERATED_SETS = frozenset(
@@ -92,18 +92,17 @@ class OwnData:
     keys: dict[str, str] = field(default_factory=dict)
     stores: dict[str, TokenStore] = field(default_factory=dict)
 
-    def prepare(self, model: str, tokenizer: NumberTokenizer) -> None:
+    def prepare(self, context_length: int, tokenizer: NumberTokenizer) -> None:
         """Tokenize what is not in the cache; one process of every machine does.
 
         Args:
-            model: Folder or hub name of the model.
-            tokenizer: Its tokenizer.
+            context_length: Greatest number of tokens of a row.
+            tokenizer: The model's tokenizer.
 
         Raises:
             BadRow: At the first bad row, if it is to be raised.
             DataNotFoundError: If there is no such source.
         """
-        context_length = load_context_length(model)
         fingerprint = tokenizer_fingerprint(tokenizer.base)
         self.keys = {
             role: build_store(

@@ -31,9 +31,14 @@ def main(args: list[str] | None = None) -> None:
         default="127.0.0.1",
         help="address to listen at; 0.0.0.0 lets other machines use the page",
     )
+    parser.add_argument(
+        "--trust-remote-code",
+        action="store_true",
+        help="run code that comes with the model, which can do anything that you can",
+    )
     options = parser.parse_args(args)
     try:
-        model = load(options.model)
+        model = load(options.model, options.trust_remote_code)
     except (ModelMismatchError, ModelNotFoundError, PeftMissingError) as error:
         raise SystemExit(f"error: {error}") from None
     try:
@@ -52,8 +57,12 @@ def main(args: list[str] | None = None) -> None:
         ) from None
 
 
-def load(folder: str) -> NumberLM:
+def load(folder: str, trust_remote_code: bool = False) -> NumberLM:
     """The model of a folder, ready to answer.
+
+    Args:
+        folder: The folder.
+        trust_remote_code: Whether code that comes with the model may run.
 
     Raises:
         ModelNotFoundError: If there is no whole model in the folder.
@@ -66,7 +75,7 @@ def load(folder: str) -> NumberLM:
         )
     if not (path / NUMBER_CONFIG).exists():
         print(f"'{folder}' is a plain backbone: its number heads are untrained", file=sys.stderr)
-    return NumberLM.from_pretrained(path).eval()
+    return NumberLM.from_pretrained(path, trust_remote_code=trust_remote_code).eval()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """How one checkpoint file is written and read."""
 
 import pickle
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 
 from numlm.checkpoint_files import check, instead, remove, sweep, write_whole
 from numlm.errors import CheckpointError
+from numlm.model_files import why_not_plain
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
@@ -100,18 +100,8 @@ def read_checkpoint(path: Path, **options: Any) -> dict[str, Any]:  # noqa: ANN4
 
 def not_plain(path: Path, error: pickle.UnpicklingError) -> CheckpointError:
     """What to say of a file that could execute code if it were read as Python reads it."""
-    # Of PyTorch's page, which also says how to execute it all the same, one line.
-    found = re.search(r"(?:GLOBAL|it names) (\S+)", str(error))
-    if found:
-        return CheckpointError(
-            f"the checkpoint '{path}' names {found[1]} beside tensors and plain values, which "
-            f"could execute code: it was not read; {instead(path)}"
-        )
-    line = str(error).partition("WeightsUnpickler error: ")[2].strip() or reason(error)
-    return CheckpointError(
-        f"the checkpoint '{path}' is damaged, or holds more than tensors and plain values "
-        f"({line.splitlines()[0]}): it was not read; {instead(path)}"
-    )
+    why = why_not_plain(error)
+    return CheckpointError(f"the checkpoint '{path}' {why}: it was not read; {instead(path)}")
 
 
 def reason(error: BaseException) -> str:

@@ -64,6 +64,8 @@ class NumberLMModule(LightningModule):
         attn_implementation: Attention of the backbone, "sdpa" or "eager".
         activation_checkpointing: In training, keep only what goes into every layer, and compute
             the rest again in the backward pass: less memory, a third more time.
+        trust_remote_code: Whether code that comes with the model, for an architecture that
+            Transformers does not know, may run: it can do anything that you can.
         lora: Train low-rank adapters beside a frozen backbone; None trains all of it.
         on_bad_step: What to do where a loss or the norm of a gradient is not finite: "raise"
             stops before anything is updated, "skip" leaves the step out, says so and counts it.
@@ -85,6 +87,7 @@ class NumberLMModule(LightningModule):
         gate_alpha: float = 1.0,
         attn_implementation: str = "sdpa",
         activation_checkpointing: bool = False,
+        trust_remote_code: bool = False,
         lora: Lora | None = None,
         on_bad_step: OnBadStep = "raise",
         seed: int = 0,
@@ -102,6 +105,7 @@ class NumberLMModule(LightningModule):
             embedding_hands=embedding_hands,
             attn_implementation=attn_implementation,
             activation_checkpointing=activation_checkpointing,
+            trust_remote_code=trust_remote_code,
             lora=lora,
         )
         self.model: NumberLM

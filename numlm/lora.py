@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from numlm.checkpoint import ADAPTER_WEIGHTS
+from numlm.checkpoint import ADAPTER_WEIGHTS, read_weights
 from numlm.identity import ModelMismatchError
 
 _PREFIX = "base_model.model."  # of every name in a file of peft
@@ -123,10 +123,18 @@ def load_adapters(backbone: PreTrainedModel, file: Path) -> None:
     """Read what `save_adapters` wrote into a backbone that has adapters.
 
     Raises:
+        ModelNotFoundError: If the file is damaged.
         ModelMismatchError: If they are the adapters of other layers.
     """
-    weights = {name.removeprefix(_PREFIX): part for name, part in load_file(file).items()}
-    if different := weights.keys() ^ _adapter_weights(backbone).keys():
+    weights = {name.removeprefix(_PREFIX): part for name, part in read_weights(file).items()}
+    own = _adapter_weights(backbone)
+    for name in sorted(weights.keys() & own.keys()):
+        if weights[name].shape != own[name].shape:
+            raise ModelMismatchError(
+                f"the adapter '{name}' in '{file}' is of shape {tuple(weights[name].shape)} where "
+                f"the model has {tuple(own[name].shape)}: copy the exported folder again"
+            )
+    if different := weights.keys() ^ own.keys():
         raise ModelMismatchError(
             f"the adapters in '{file}' are for other layers than those of the backbone "
             f"'{backbone.name_or_path}' ('{min(different)}' is in one of them only): load them "

@@ -10,16 +10,17 @@ With `lora` the backbone is frozen and adapters learn in its place; `merge` fold
 import copy
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
 from numlm import clock
 from numlm.calibration import Calibration
@@ -32,11 +33,13 @@ from numlm.checkpoint import (
     load_tokenizer,
     model_file,
     needed_file,
+    read_json,
+    read_weights,
 )
 from numlm.embedding import NumberEmbedding
 from numlm.heads import TOKEN_HEADS, Abduction, SoftmaxHead, TokenHead
 from numlm.hub import upload_model
-from numlm.identity import Identity
+from numlm.identity import Identity, ModelMismatchError
 from numlm.lora import (
     Lora,
     NumRow,
@@ -74,6 +77,7 @@ class Pretrained(nn.Module):
         attn_implementation: str = "sdpa",
         lora: Lora | None = None,
         activation_checkpointing: bool = False,
+        trust_remote_code: bool = False,
         empty: bool = False,
     ) -> Self:
         """Load a plain backbone, with new heads, or an exported model with its own.
@@ -94,6 +98,7 @@ class Pretrained(nn.Module):
                 them without it.
             activation_checkpointing: In training, keep only what goes into every layer, and
                 compute the rest again in the backward pass: less memory, a third more time.
+            trust_remote_code: Whether code that comes with the model may run: it can do anything.
             empty: Make the model without values, on the meta device, for a process that gets its
                 part of the weights from another.
 
@@ -106,13 +111,14 @@ class Pretrained(nn.Module):
         """
         path = str(path)
         base_path = backbone_path(path)
-        base = load_tokenizer(path)
+        base = load_tokenizer(path, trust_remote_code)
         saved_file = model_file(path, NUMBER_CONFIG)
-        saved = saved_file and json.loads(saved_file.read_text(encoding="utf-8"))
-        if saved:
-            token_head = TOKEN_HEADS[saved["token_head"]]
-            number_head = partial(NumberHead, **saved["number_head"])
-            embedding_hands = saved["embedding_hands"]
+        saved = None if saved_file is None else read_json(saved_file)
+        if saved is not None:
+            with _described_in(path):
+                token_head = TOKEN_HEADS[saved["token_head"]]
+                number_head = partial(NumberHead, **saved["number_head"])
+                embedding_hands = saved["embedding_hands"]
         # A trainer makes its own device the default one, which is for parts, not for the whole.
         with torch.device("meta" if empty else "cpu"):
             backbone = load_backbone(
@@ -120,16 +126,17 @@ class Pretrained(nn.Module):
                 weights=not empty,
                 dtype=dtype,
                 attn_implementation=attn_implementation,
+                trust_remote_code=trust_remote_code,
             )
             tokenizer = NumberTokenizer(base)
             rows = _make_room(backbone, tokenizer.num_token_id)
             hidden_size = backbone.config.get_text_config().hidden_size
-            model = cls(
-                backbone, tokenizer, token_head(rows), number_head(hidden_size), embedding_hands
-            )
+            with nullcontext() if saved is None else _described_in(path):
+                heads = token_head(rows), number_head(hidden_size)
+                model = cls(backbone, tokenizer, *heads, embedding_hands)
             if model_file(base_path, NUMBER_CONFIG) is None:
                 model._start_num_row()
-            if saved:
+            if saved is not None:
                 model._read_saved(path, saved, base_path, values=not empty)
             model._add_adapters(lora, base_path)
         if activation_checkpointing:
@@ -146,10 +153,19 @@ class Pretrained(nn.Module):
         identity = Identity.read(saved, owner)
         identity.check(self.identity, owner, "the folder")
         self.identity = identity  # with the name that the backbone had, not the folder's
-        self._add_adapters(saved["lora"] and Lora(**saved["lora"]), base_path)
+        with _described_in(path):
+            lora = saved["lora"] and Lora(**saved["lora"])
+        self._add_adapters(lora, base_path)
         if not values:
             return
-        self._number_modules().load_state_dict(load_file(needed_file(path, NUMBER_WEIGHTS)))
+        file = needed_file(path, NUMBER_WEIGHTS)
+        try:
+            self._number_modules().load_state_dict(read_weights(file))
+        except RuntimeError as error:  # a head line, and a line for each weight
+            raise ModelMismatchError(
+                f"the weights in '{file}' are not those of {NUMBER_CONFIG} beside it "
+                f"({str(error).splitlines()[1].strip()}): copy both from one exported folder"
+            ) from None
         if self.lora is not None:
             load_adapters(self.backbone, needed_file(path, ADAPTER_WEIGHTS))
 
@@ -191,7 +207,8 @@ class Pretrained(nn.Module):
         """The same model without values, on the meta device."""
         config = self.backbone.config
         with torch.device("meta"):
-            backbone = AutoModelForCausalLM.from_config(
+            # Of its own class, which may be one that came with the model.
+            backbone = type(self.backbone)._from_config(
                 config, attn_implementation=config._attn_implementation
             )
             backbone.generation_config = copy.deepcopy(self.backbone.generation_config)
@@ -293,6 +310,24 @@ class Pretrained(nn.Module):
             table[num_id] = table[:num_id].float().mean(0).to(table.dtype)
         rows = self.backbone.get_input_embeddings().weight
         self.number_embedding.start_from(rows[num_id], rows[digits])
+
+
+@contextmanager
+def _described_in(path: str) -> Iterator[None]:
+    """Say of `number_lm.json` that it describes nothing that could be built.
+
+    Raises:
+        ModelMismatchError: If it does not.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        missing = isinstance(error, KeyError)
+        what = f"lacks or does not know {error}" if missing else str(error).splitlines()[0]
+        raise ModelMismatchError(
+            f"{NUMBER_CONFIG} in '{path}' does not describe number modules of this version "
+            f"({what}): copy the exported folder again, or export the model again"
+        ) from None
 
 
 def _checkpoint_activations(backbone: PreTrainedModel) -> None:

@@ -191,7 +191,7 @@ def break_weights(file: Path, how: str) -> None:
 def test_broken_weights_are_one_sentence(tmp_path: Path, how: str) -> None:
     folder = random_model(tmp_path, "llama", tied=False)
     break_weights(folder / "model.safetensors", how)
-    assert ("model.norm.weight" in refusal(folder)) == (how == "a weight less")
+    assert ("model.norm.weight" in refusal(folder)) == how.startswith("a weight")
 
 
 def test_a_path_may_begin_with_a_tilde(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
