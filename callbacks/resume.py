@@ -44,7 +44,7 @@ def find_run(keyword: str, save_dir: str, run: str | None, subcommand: str) -> R
         The run; None where "auto" is to begin a new one.
 
     Raises:
-        CheckpointError: If "last" has no checkpoint.
+        CheckpointError: If "last" has no checkpoint, or the run's options cannot be read.
     """
     folder = (Path(save_dir) / (run or "latest")).resolve()
     checkpoint = _newest(folder / CHECKPOINT_FOLDER)
@@ -64,11 +64,21 @@ def find_run(keyword: str, save_dir: str, run: str | None, subcommand: str) -> R
         rank_zero_info(f"--ckpt_path auto: '{folder}' has no checkpoint yet, the run begins again")
     else:
         rank_zero_info(f"Going on from {checkpoint}")
-    options = yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    options = _read_options(folder / CONFIG_FILE)
     options.pop("ckpt_path", None)
     if subcommand != "fit":
         options = {name: options[name] for name in _NOT_ONLY_FOR_FIT if name in options}
     return Resume(folder, checkpoint, options)
+
+
+def _read_options(file: Path) -> dict[str, Any]:
+    try:
+        options = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"cannot read '{file}': {str(error).splitlines()[0]}") from None
+    if not isinstance(options, dict):
+        raise CheckpointError(f"cannot read '{file}': it has no options of a run")
+    return options
 
 
 def _newest(folder: Path) -> Path | None:

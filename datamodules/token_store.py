@@ -3,7 +3,7 @@
 A store is a folder of flat arrays, one after another of all rows, beside a table that says where
 each row ends. Its name is a digest of the rows' content, of the tokenizer, of the code that reads
 numbers, and of the options; what has the same name has the same content. It is written beside its
-place and moved there when it is whole.
+place and moved there when it is whole; one that was damaged since is made again.
 """
 
 import hashlib
@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -21,8 +22,8 @@ from typing import Any, Literal
 import numpy as np
 from tqdm import tqdm
 
-from datamodules import row_files, rows
-from datamodules.row_files import Rows, read_source, source_digest
+from datamodules import row_files, rows, store_files
+from datamodules.row_files import DataNotFoundError, Rows, read_source, source_digest
 from datamodules.rows import BadRow, Columns, RawRow, Row, read_row
 from numlm import parsing, tokenization
 from numlm.batch import Record
@@ -53,11 +54,19 @@ class TokenStore(Sequence[Record]):
 
     Args:
         folder: A whole store.
+
+    Raises:
+        DataNotFoundError: If a file of it is missing or cut short.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+        if (found := store_files.flaw(folder, content=False)) is not None:
+            raise DataNotFoundError(
+                f"the tokenized rows in '{folder}' are damaged ({found}): remove the folder, and "
+                "they are made again"
+            )
+        about = store_files.read_about(folder)
         self.skipped = Skipped(**about["skipped"])
         self.source: str = about["source"]
         self._ids, self._values, self._text, table = (
@@ -137,7 +146,7 @@ def build_store(
     """
     code = "".join(
         Path(module.__file__ or "").read_text(encoding="utf-8")
-        for module in (parsing, tokenization, rows, row_files)
+        for module in (parsing, tokenization, rows, row_files, store_files)
     )
     tokens = (fingerprint, tokenizer.num_token_id, tokenizer.end_token_id)
     options = (asdict(columns), tokens, context_length, on_error)
@@ -147,22 +156,30 @@ def build_store(
     ).hexdigest()[:32]
     folder = cache / key
     if folder.exists():
-        return key
+        found = store_files.flaw(folder, content=True)
+        if found is None:
+            return key
+        warnings.warn(
+            f"the tokenized rows of '{source}' in '{folder}' are damaged ({found}): they are made "
+            "again",
+            stacklevel=2,
+        )
+        shutil.rmtree(folder)
     cache.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=f".{key}-", dir=cache))
     try:
-        found = read_source(source, split)
+        source_rows = read_source(source, split)
         with tqdm(
             desc=f"Tokenizing {Path(source).name}", unit=" rows", unit_scale=True
         ) as progress:
             skipped = _write(
                 building,
-                _encoded(found, columns, tokenizer, context_length),
+                _encoded(source_rows, columns, tokenizer, context_length),
                 on_error,
                 progress.update,
             )
         about = {"source": source, "skipped": asdict(skipped)}
-        (building / "about.json").write_text(json.dumps(about), encoding="utf-8")
+        store_files.seal(building, about)
         _move(building, folder)
     finally:
         shutil.rmtree(building, ignore_errors=True)

@@ -99,19 +99,13 @@ def test_a_checkpoint_executes_nothing(
     assert "could execute code: it was not read" in said
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        ([1], "is no checkpoint of a training run"),
-        ({"weights": torch.zeros(2)}, "is no checkpoint of a training run"),
-    ],
-)
-def test_what_is_no_checkpoint_is_named(tmp_path: Path, content: object, said: str) -> None:
+@pytest.mark.parametrize("content", [[1], {"weights": torch.zeros(2)}])
+def test_what_is_no_checkpoint_is_named(tmp_path: Path, content: object) -> None:
     file = tmp_path / "other.ckpt"
     torch.save(content, file)
     results = ["--trainer.logger.save_dir", str(tmp_path / "results")]
-    assert f"'{file}' {said}" in refusal("fit", *FAST, "--ckpt_path", str(file), *results)
+    said = refusal("fit", *FAST, "--ckpt_path", str(file), *results)
+    assert f"'{file}' is no checkpoint of a training run" in said
 
 
 FSDP = ["--config", str(ROOT / "configs" / "fsdp.yaml"), "--trainer.devices", "1"]
@@ -214,3 +208,95 @@ def test_a_folder_of_parts_executes_nothing(
     assert f"the checkpoint '{folder}' " in last
     assert said in last
     assert "Traceback" not in done.stderr
+
+
+def pandas_extension(marker: Path) -> bytes:
+    """A Parquet file whose schema names a type that older pyarrow unpickled (CVE-2023-47248)."""
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    named = {
+        "ARROW:extension:name": "arrow.py_extension_type",
+        "ARROW:extension:metadata": pickle.dumps(Evil(marker)),
+    }
+    schema = arrow.schema([arrow.field("text", arrow.int64(), metadata=named)])
+    table = arrow.table([arrow.array(range(40))], schema=schema)
+    buffer = io.BytesIO()
+    parquet.write_table(table, buffer)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "name", ["rows.jsonl", "rows.jsonl.gz", "rows.csv", "rows.parquet", "rows.pkl", "rows.npy"]
+)
+def test_data_execute_nothing(tmp_path: Path, marker: Path, name: str) -> None:
+    source = tmp_path / name
+    contents = [pickle.dumps(Evil(marker)), save(Evil(marker))]
+    if name.endswith(".parquet"):
+        contents.append(pandas_extension(marker))
+    for content in contents:
+        source.write_bytes(content)
+        cache = ["--data.cache_dir", str(tmp_path / "cache")]
+        results = ["--trainer.logger.save_dir", str(tmp_path / "results")]
+        said = refusal("fit", *FAST, "--data.train_file", str(source), *cache, *results)
+        assert str(source) in said
+
+
+def test_a_script_beside_data_does_not_run(tmp_path: Path, marker: Path) -> None:
+    """As data sets on the hub had one; `datasets` of before 4 would have asked and run it."""
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    script = folder / "rows.py"
+    script.write_text(f"open({str(marker)!r}, 'w')\n")
+    for source in (folder, script):
+        said = refusal("fit", *FAST, "--data.train_file", str(source))
+        assert str(source) in said
+
+
+def call(marker: Path) -> str:
+    return f"!!python/object/apply:builtins.open [{str(marker)!r}, w]"
+
+
+def process(marker: Path) -> str:
+    return f"{{class_path: subprocess.Popen, init_args: {{args: [touch, {str(marker)!r}]}}}}"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        lambda marker: call(marker),
+        lambda marker: f"trainer: {call(marker)}",
+        lambda marker: f"model: {{lr: {call(marker)}}}",
+        lambda marker: f"trainer: {{logger: {process(marker)}}}",
+        lambda marker: f"trainer: {{plugins: [{process(marker)}]}}",
+        lambda marker: f"trainer: {{callbacks: [{process(marker)}]}}",
+        lambda marker: f"model: {{token_head: {process(marker)}}}",
+    ],
+)
+def test_a_configuration_calls_nothing(
+    tmp_path: Path,
+    marker: Path,
+    options: Callable[[Path], str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Tags of YAML that call functions, and classes that are no loggers, plugins or callbacks."""
+    config = tmp_path / "evil.yaml"
+    config.write_text(options(marker))
+    with pytest.raises(SystemExit) as error:
+        main(["fit", *FAST, "--config", str(config)])
+    assert error.value.code == 2  # as of every option that is refused
+    assert "error: " in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [call, lambda marker: "{", lambda marker: "[1]"])
+def test_the_options_of_a_run_call_nothing(
+    tmp_path: Path, marker: Path, checkpoint: Path, options: Callable[[Path], str]
+) -> None:
+    """`--ckpt_path last` reads them from the run's folder."""
+    run = tmp_path / "results" / "latest"
+    (run / "checkpoints").mkdir(parents=True)
+    shutil.copy(checkpoint, run / "checkpoints" / "step_0000002.ckpt")
+    (run / "config.yaml").write_text(options(marker))
+    results = ["--trainer.logger.save_dir", str(tmp_path / "results")]
+    said = refusal("fit", *FAST, *results, "--ckpt_path", "last")
+    assert f"cannot read '{run / 'config.yaml'}': " in said
