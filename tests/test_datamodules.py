@@ -198,14 +198,41 @@ def test_a_step_of_fewer_texts_than_pieces_is_refused() -> None:
         StepSampler(LENGTHS, 5, 3, 0, 3, 2)
 
 
-def test_epochs_have_an_order_of_their_own_and_a_seed_repeats_them() -> None:
-    first, second = (StepSampler(range(64), 8, seed=1) for _ in range(2))
-    assert list(first) == list(second)
-    first.set_epoch(1)
-    later = list(first)
-    assert later != list(second)
-    second.set_epoch(1)
-    assert later == list(second)
+def test_passes_have_an_order_of_their_own_and_a_seed_repeats_them() -> None:
+    first, second = (
+        list(StepSampler(range(64), 8, seed=1, first_step=lambda step=step: step))
+        for step in (0, 8)
+    )
+    assert first == list(StepSampler(range(64), 8, seed=1))
+    assert first != second
+    for steps in (first, second):
+        assert sorted(i for piece in steps for i in piece.mine) == list(range(64))
+
+
+@pytest.mark.parametrize("step", [1, 7, 8, 13, 25])
+def test_which_texts_a_step_has_depends_on_its_number_alone(step: int) -> None:
+    """Wherever a run begins, also in the middle of a pass, with several pieces a step."""
+    stream = [
+        piece
+        for start in (0, 8, 16, 24, 32)
+        for piece in StepSampler(range(64), 8, 1, 1, 2, 3, first_step=lambda start=start: start)
+    ]
+    sampler = StepSampler(range(64), 8, 1, 1, 2, 3, first_step=lambda: step)
+    assert list(sampler) == stream[3 * step : 3 * step + len(sampler)]
+
+
+def test_nothing_is_drawn_before_the_first_batch_is_wanted(
+    embedded_data: NumberDataModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trainer makes an iterator before it knows its step; workers would begin at once."""
+    loader = embedded_data.train_dataloader()
+    asked: list[int] = []
+    loader.loader.sampler.first_step = lambda: asked.append(1) or 3
+    batches = iter(loader)
+    assert not asked
+    piece = next(batches)
+    expected = next(iter(StepSampler(loader.loader.sampler.lengths, 8, 0, first_step=lambda: 3)))
+    assert piece.batch.record_ids.tolist() == expected.mine
 
 
 @pytest.mark.parametrize(("count", "world_size"), [(7, 2), (6, 2), (25, 3), (1, 4)])
@@ -307,8 +334,8 @@ def test_a_trainer_gives_every_epoch_its_order(
     )  # fmt: skip
     trainer.fit(NumberLMModule(), datamodule=embedded_data)
     for epoch, steps in seen.epochs.items():
-        sampler = StepSampler([len(r.input_ids) for r in embedded_data._train], 8, 0)
-        sampler.set_epoch(epoch)
+        lengths = [len(r.input_ids) for r in embedded_data._train]
+        sampler = StepSampler(lengths, 8, 0, first_step=lambda epoch=epoch: 8 * epoch)
         assert steps == [piece.mine for piece in sampler]
     assert seen.epochs[0] != seen.epochs[1]
     assert sorted(itertools.chain.from_iterable(seen.epochs[1])) == list(range(64))
