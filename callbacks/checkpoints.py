@@ -14,6 +14,8 @@ from numlm.errors import CheckpointError, OptionsError
 
 CHECKPOINT_FOLDER = "checkpoints"
 _FILES = ("*.json", "*.csv")
+_LEAST_STEPS = 100
+_MANY_STEPS = 10_000  # where nobody says when it ends
 
 
 class SaveCheckpoints(Checkpoint):
@@ -28,18 +30,19 @@ class SaveCheckpoints(Checkpoint):
     is written when everything else of the run is: where it is, the run is complete.
 
     Args:
-        every_n_steps: How many optimizer steps are between two checkpoints.
+        every_n_steps: How many optimizer steps are between two checkpoints; where None a tenth of
+            the run, but at least 100.
         keep: How many are kept, the newest.
     """
 
-    def __init__(self, every_n_steps: int = 200, keep: int = 3) -> None:
+    def __init__(self, every_n_steps: int | None = None, keep: int = 3) -> None:
         self.every_n_steps = every_n_steps
         self.keep = keep
         self._signals: StopSignals | None = None
         self._files: dict[str, str] = {}
         self._resumed = self._started = False
         self._folder: Path | None = None
-        self._step = 0
+        self._step = self._between = 0
         self._due = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -48,7 +51,7 @@ class SaveCheckpoints(Checkpoint):
         Raises:
             OptionsError: If there is less than one step between checkpoints, or none is kept.
         """
-        if min(self.every_n_steps, self.keep) < 1:
+        if self.keep < 1 or (self.every_n_steps is not None and self.every_n_steps < 1):
             raise OptionsError(
                 f"every_n_steps and keep of SaveCheckpoints are {self.every_n_steps} and "
                 f"{self.keep}: give 1 or more"
@@ -102,6 +105,9 @@ class SaveCheckpoints(Checkpoint):
                 if file.name != RUN_FILE
             }
         self._step = trainer.global_step
+        steps = trainer.estimated_stepping_batches
+        tenth = max(_LEAST_STEPS, int(min(steps, _MANY_STEPS) / 10))
+        self._between = tenth if self.every_n_steps is None else self.every_n_steps
         signals = self._listening()
         signals.listen()  # the trainer has handlers of its own by now
         signals.holding = True
@@ -125,7 +131,7 @@ class SaveCheckpoints(Checkpoint):
         epoch = trainer.fit_loop.epoch_loop
         stop = signals.agreed()
         self._due = bool(
-            stop or self._step % self.every_n_steps == 0 or epoch.batch_progress.is_last_batch
+            stop or self._step % self._between == 0 or epoch.batch_progress.is_last_batch
         )
         batches = trainer.fit_loop._data_fetcher
         assert batches is not None
