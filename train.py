@@ -84,7 +84,12 @@ class NumberLMCLI(LightningCLI):
             return
         if not isinstance(args := self.arguments, list):
             raise OptionsError(f"--ckpt_path {config.ckpt_path} belongs to the command line")
-        logger = config.trainer.logger.init_args
+        logger = config.trainer.get("logger.init_args", {})
+        if "run" not in logger:
+            raise OptionsError(
+                f"--ckpt_path {config.ckpt_path} needs the ResultsLogger of the default "
+                "configuration, which knows the folders of runs: give the file instead"
+            )
         found = find_run(config.ckpt_path, logger.save_dir, logger.run, self.config.subcommand)
         if found is None:
             config.ckpt_path = None

@@ -9,7 +9,13 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from callbacks.run_folder import RUN_FILE, run_folder
 from callbacks.stopping import StopSignals
-from numlm.checkpoint_files import checkpoint_files, checkpoint_name, checkpoint_step, newest_whole
+from numlm.checkpoint_files import (
+    checkpoint_files,
+    checkpoint_name,
+    checkpoint_step,
+    newest_whole,
+    write_whole_text,
+)
 from numlm.errors import CheckpointError, OptionsError
 
 CHECKPOINT_FOLDER = "checkpoints"
@@ -90,7 +96,7 @@ class SaveCheckpoints(Checkpoint):
             if Path(name).name != name or not any(Path(name).match(kind) for kind in _FILES):
                 raise CheckpointError(f"the checkpoint has a file '{name}', which no run writes")
             if trainer.is_global_zero and not (folder / name).exists():
-                (folder / name).write_text(content, encoding="utf-8", newline="")
+                write_whole_text(folder / name, content)
         trainer.strategy.barrier()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -100,9 +106,7 @@ class SaveCheckpoints(Checkpoint):
         if not self._resumed and trainer.is_global_zero:
             found = sorted(file for kind in _FILES for file in folder.glob(kind))
             self._files = {
-                file.name: file.read_text(encoding="utf-8")
-                for file in found
-                if file.name != RUN_FILE
+                file.name: file.read_bytes().decode() for file in found if file.name != RUN_FILE
             }
         self._step = trainer.global_step
         steps = trainer.estimated_stepping_batches

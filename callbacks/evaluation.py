@@ -27,7 +27,7 @@ from callbacks.results import (
     write_answers,
 )
 from callbacks.run_folder import read_json, run_folder, update_run_record, write_json
-from numlm.checkpoint_files import write_whole
+from numlm.checkpoint_files import write_whole_text
 from numlm.metrics import Scorecard, agreement
 from numlm.scoring import PLAIN_COLUMNS, Scores
 
@@ -137,8 +137,7 @@ def _add_agreement(results: Results, rows: dict[str, Scores], stage: str, file: 
         said = {name: scores.plain.long().tolist() for name, scores in rows.items()}
         # One line a set: a list that long is not for reading.
         lines = ",\n".join(f" {json.dumps(name)}: {json.dumps(s)}" for name, s in said.items())
-        content = f"{{\n{lines}\n}}\n".encode()
-        write_whole(file, lambda target: target.write(content))
+        write_whole_text(file, f"{{\n{lines}\n}}\n")
     kept = read_json(file) if stage == "finetuned" else {}
     for name, scores in rows.items():
         before = torch.tensor(kept.get(name, []), dtype=torch.float64).view(-1, len(PLAIN_COLUMNS))

@@ -8,7 +8,7 @@ from typing import Any
 
 from callbacks.evaluation_data import EvaluationData
 from callbacks.run_folder import read_json
-from numlm.checkpoint_files import write_whole
+from numlm.checkpoint_files import write_whole_text
 from numlm.metrics import (
     Figures,
     bootstrap_intervals,
@@ -115,7 +115,7 @@ def write_answers(path: Path, data: EvaluationData, rows: dict[str, Scores]) -> 
                 + [question.prompt]
                 + [values[key] for key in _ANSWER_COLUMNS]
             )
-    write_whole(path, lambda file: file.write(text.getvalue().encode()))
+    write_whole_text(path, text.getvalue())
 
 
 def format_figure(figure: float | None) -> str:

@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.tensorboard import SummaryWriter
 
-from numlm.checkpoint_files import write_whole
+from numlm.checkpoint_files import write_whole_text
 
 RUN_FILE = "run.json"
 _LOCK_FILE = ".lock"
@@ -169,4 +169,4 @@ def read_json(path: Path) -> Any:  # noqa: ANN401
 def write_json(path: Path, content: object) -> None:
     """Write JSON for people to read, whole or not at all; NaN and infinity are refused."""
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write_whole(path, lambda file: file.write(text.encode()))
+    write_whole_text(path, text)

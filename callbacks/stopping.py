@@ -66,7 +66,7 @@ class StopSignals:
         return int(self.trainer.strategy.reduce(received, reduce_op="max"))
 
     def stop(self, number: int) -> None:
-        """End this process, whose work is saved; all processes come here.
+        """End this process; all processes come here.
 
         Raises:
             SystemExit: Always.
@@ -83,10 +83,11 @@ class StopSignals:
         again = self.received and self.trainer.is_global_zero
         self._tell_children(signal.SIGKILL if again else number)
         if again or not self.holding:
-            raise SystemExit(128 + number)
-        if not self.received:
+            self.stop(number)
+        if not self.received and self.trainer.is_global_zero:
             name = signal.Signals(number).name
-            rank_zero_warn(f"{name}: the run is saved after this step (again ends it at once)")
+            # A handler may come in the middle of a print, which a second one must not enter.
+            os.write(2, f"{name}: the run is saved after this step (again ends it)\n".encode())
         self.received = number
 
     def _tell_children(self, number: int) -> None:

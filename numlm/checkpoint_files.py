@@ -84,6 +84,11 @@ def write_whole(target: Path, write: Callable[[IO[bytes]], Any]) -> None:
     _sync_folder(target.parent)
 
 
+def write_whole_text(target: Path, text: str) -> None:
+    """`write_whole` of text, as UTF-8, with the line ends that it has."""
+    write_whole(target, lambda file: file.write(text.encode()))
+
+
 def finish_parts(unfinished: Path, target: Path) -> None:
     """Give a folder into which every process has written its part the mark and its name.
 
@@ -93,8 +98,7 @@ def finish_parts(unfinished: Path, target: Path) -> None:
     sizes = {file.name: file.stat().st_size for file in unfinished.iterdir()}
     for name in sizes:
         _sync(unfinished / name)
-    mark = json.dumps(sizes, indent=2).encode()
-    write_whole(unfinished / COMPLETE_FILE, lambda file: file.write(mark))
+    write_whole_text(unfinished / COMPLETE_FILE, json.dumps(sizes, indent=2))
     remove(target)
     unfinished.replace(target)
     _sync_folder(target.parent)

@@ -123,6 +123,11 @@ def test_last_never_starts_from_scratch(prepare: Any, message: str, tmp_path: Pa
     assert sorted(tmp_path.iterdir()) == before
 
 
+def test_other_loggers_cannot_be_asked_for_a_run(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="needs the ResultsLogger of the default configuration"):
+        main(["fit", *OPTIONS, "--ckpt_path", "last", "--trainer.logger", "false"])
+
+
 def test_auto_begins_where_there_is_nothing_and_says_so(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, finished: Path
 ) -> None:
@@ -175,6 +180,8 @@ def test_a_file_makes_a_new_run_with_the_same_baseline(finished: Path, tmp_path:
     run = fit(tmp_path / "new", *EVALUATED, "--ckpt_path", str(alone))
     assert (run / BASELINE_FILE).read_bytes() == (finished / BASELINE_FILE).read_bytes()
     assert (run / FINETUNED_FILE).read_bytes() == (finished / FINETUNED_FILE).read_bytes()
+    answers = "baseline_answers.csv"
+    assert (run / answers).read_bytes() == (finished / answers).read_bytes()
     assert_same_end(run, finished)
     assert sorted(path.name for path in finished.rglob("*")) == before
 

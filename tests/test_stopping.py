@@ -181,16 +181,37 @@ def signals() -> Any:
         signal.signal(number, handler)
 
 
-def test_the_second_signal_ends_at_once(signals: StopSignals) -> None:
+def test_the_second_signal_ends_at_once(
+    signals: StopSignals, capfd: pytest.CaptureFixture[str]
+) -> None:
     signals.listen()
     signals.holding = True
-    with pytest.warns(UserWarning, match="SIGINT: the run is saved after this step"):
-        signal.raise_signal(signal.SIGINT)
+    signal.raise_signal(signal.SIGINT)
+    assert capfd.readouterr().err == "SIGINT: the run is saved after this step (again ends it)\n"
     assert signals.agreed() == signal.SIGINT
     with pytest.raises(SystemExit) as stop:
         signal.raise_signal(signal.SIGTERM)
     assert stop.value.code == 143
     assert signals.trainer.strategy.launcher.killed == [signal.SIGINT, signal.SIGKILL]
+
+
+def test_before_training_slurm_s_signal_requeues_as_well(
+    signals: StopSignals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from callbacks import stopping
+
+    called: list[str] = []
+    monkeypatch.setattr(stopping, "requeue", lambda: called.append("requeued"))
+    signals._requeues = signal.SIGUSR1
+    before = signal.getsignal(signal.SIGUSR1)
+    signals.listen()
+    try:
+        with pytest.raises(SystemExit) as stop:
+            signal.raise_signal(signal.SIGUSR1)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert stop.value.code == 128 + signal.SIGUSR1
+    assert called == ["requeued"]
 
 
 def test_after_the_run_signals_go_where_they_went(signals: StopSignals) -> None:
