@@ -1,5 +1,6 @@
 """What the page asks of the model, within bounds; what cannot be answered is said in words."""
 
+import math
 from dataclasses import dataclass
 
 from demo.highlight import highlight, notice
@@ -7,9 +8,11 @@ from demo.words import WORDS, Language
 from numlm import NumberLM
 from numlm.generation import Continuation, TextNumber
 from numlm.parsing import find_numbers, render
+from numlm.tokenization import whole_characters
 
 MAX_CHARACTERS = 4000
 MAX_NEW_TOKENS = 200
+MAX_TEMPERATURE = 2.0
 MAX_SECONDS = 20.0
 
 
@@ -45,8 +48,10 @@ def continue_text(model: NumberLM, text: str, temperature: float, max_new_tokens
         temperature: 0 is greedy; above it words are sampled.
         max_new_tokens: Greatest number of tokens written, in [1, `MAX_NEW_TOKENS`].
     """
-    room = min(max(int(max_new_tokens), 1), MAX_NEW_TOKENS)
-    options = {"do_sample": True, "temperature": float(temperature)} if temperature > 0 else {}
+    text = _text(text)
+    room = int(_within(max_new_tokens, 1, MAX_NEW_TOKENS))
+    heat = _within(temperature, 0, MAX_TEMPERATURE)
+    options = {"do_sample": True, "temperature": heat} if heat > 0 else {}
     return (
         refusal(model, text, room)
         or model.generate([text], max_new_tokens=room, max_time=MAX_SECONDS, **options)[0]
@@ -55,6 +60,7 @@ def continue_text(model: NumberLM, text: str, temperature: float, max_new_tokens
 
 def number_here(model: NumberLM, text: str) -> Answer:
     """The text, continued with the number that comes next if one does."""
+    text = _text(text)
     refused = refusal(model, text, room=2)  # a space and a number
     if refused:
         return refused
@@ -63,6 +69,18 @@ def number_here(model: NumberLM, text: str) -> Answer:
     numbers = [TextNumber(first, end, n.value, None) for first, end, n in find_numbers(text)]
     numbers.append(TextNumber(start, len(said.text), said.value, said))
     return Continuation(text, said.text, numbers)
+
+
+def _text(typed: object) -> str:
+    """What was typed, if it is text, in characters that can be sent back."""
+    return whole_characters(typed) if isinstance(typed, str) else ""
+
+
+def _within(value: object, least: float, most: float) -> float:
+    """A setting within its bounds; the page sends no other, but not only the page can send."""
+    if not isinstance(value, int | float) or math.isnan(value):
+        return least
+    return float(min(max(value, least), most))
 
 
 def refusal(model: NumberLM, text: str, room: int) -> Notice | None:

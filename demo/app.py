@@ -7,14 +7,18 @@ content security policy that has the browser refuse whatever Gradio's page might
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import gradio as gr
+from starlette.datastructures import Headers
 from starlette.middleware import Middleware
+from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from demo.answers import (
     MAX_CHARACTERS,
     MAX_NEW_TOKENS,
+    MAX_TEMPERATURE,
     Answer,
     continue_text,
     number_here,
@@ -28,6 +32,7 @@ _POLICY = (
     "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; "
     "form-action 'self'; base-uri 'self'"
 )
+_MOST_BYTES = 1_000_000  # of a request: a text of the greatest length, many times over
 _FONTS = (
     "system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "PingFang SC",
     "Microsoft YaHei", "Noto Sans CJK SC", "sans-serif",
@@ -67,7 +72,7 @@ def build(model: NumberLM) -> gr.Blocks:
         with gr.Row():
             temperature = gr.Slider(
                 0,
-                2,
+                MAX_TEMPERATURE,
                 0,
                 step=0.1,
                 label=start.temperature,
@@ -117,29 +122,61 @@ def serve(page: gr.Blocks, host: str, port: int) -> None:
         footer_links=[],
         theme=_theme(),
         head=f"<style>{style}</style>",  # Gradio rewrites the selectors of `css`
-        app_kwargs={"middleware": [Middleware(OnlyThisMachine)]},
+        max_file_size=_MOST_BYTES,
+        app_kwargs={"middleware": [Middleware(OnlyThisMachine, hosts=own_hosts(host))]},
     )
 
 
 class OnlyThisMachine:
-    """Middleware that adds the content security policy to every answer.
+    """Middleware that keeps other pages out and adds the content security policy to every answer.
+
+    A page elsewhere can let a reader's browser ask this machine: by a form (its `Origin` is not
+    ours), or by a name of its own that it lets point here (its `Host` is not ours).
 
     Args:
         app: The application.
+        hosts: Names by which the page may be asked for; None for any.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, hosts: frozenset[str] | None = None) -> None:
         self.app = app
+        self.hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on."""
+        """Pass a request on, or refuse it."""
 
         async def send_with_policy(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"].append((b"content-security-policy", _POLICY.encode()))
             await send(message)
 
-        await self.app(scope, receive, send_with_policy)
+        refused = self._refusal(Headers(scope=scope)) if scope["type"] == "http" else None
+        await (refused or self.app)(scope, receive, send_with_policy)
+
+    def _refusal(self, headers: Headers) -> PlainTextResponse | None:
+        """Why a request is not answered."""
+        asked = urlsplit(f"//{headers.get('host', '')}")
+        if self.hosts is not None and asked.hostname not in self.hosts:
+            return PlainTextResponse("asked for by a name that is not this machine's", 421)
+        origin = headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc != asked.netloc:
+            return PlainTextResponse("asked for by another page", 403)
+        if "transfer-encoding" in headers:
+            return PlainTextResponse("without a length", 411)
+        length = headers.get("content-length", "0")
+        if not length.isdecimal() or int(length) > _MOST_BYTES:
+            return PlainTextResponse(f"more than {_MOST_BYTES} bytes", 413)
+        return None
+
+
+def own_hosts(host: str) -> frozenset[str] | None:
+    """Names of this machine, where the page is for it alone; None where others may ask.
+
+    >>> sorted(own_hosts("127.0.0.1")), own_hosts("0.0.0.0")
+    (['127.0.0.1', '::1', 'localhost'], None)
+    """
+    names = frozenset({"localhost", "127.0.0.1", "::1"})
+    return names if host in names else None
 
 
 _HIDDEN: dict[str, Any] = {"api_visibility": "private"}

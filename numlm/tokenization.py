@@ -188,15 +188,20 @@ def _replace_numbers(text: str) -> tuple[str, list[int], list[Number]]:
     numbers: list[Number] = []
     position = length = 0
     for start, end, number in find_numbers(text):
-        pieces += [_whole_characters(text[position:start]), _PLACEHOLDER]
+        pieces += [whole_characters(text[position:start]), _PLACEHOLDER]
         length += start - position
         starts.append(length)
         length += 1
         numbers.append(number)
         position = end
-    pieces.append(_whole_characters(text[position:]))
+    pieces.append(whole_characters(text[position:]))
     return "".join(pieces), starts, numbers
 
 
-def _whole_characters(text: str) -> str:
+def whole_characters(text: str) -> str:
+    """A text with U+FFFD in place of every half of a surrogate pair.
+
+    >>> whole_characters(chr(0xD800) + "5") == chr(0xFFFD) + "5"
+    True
+    """
     return _HALF_PAIR.sub("\ufffd", text)

@@ -357,7 +357,7 @@ def test_the_browser_is_told_to_stay_on_this_machine() -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    asyncio.run(app.OnlyThisMachine(application)({"type": "http"}, None, send))  # type: ignore[arg-type]
+    asyncio.run(app.OnlyThisMachine(application)({"type": "http", "headers": []}, None, send))  # type: ignore[arg-type]
     ((name, policy),) = sent[0]["headers"]
     assert name == b"content-security-policy"
     assert policy.startswith(b"default-src 'self' ")
