@@ -8,6 +8,7 @@ import csv
 import gzip
 import hashlib
 import json
+import os
 import zlib
 from collections.abc import Iterable, Iterator
 from importlib import import_module
@@ -19,6 +20,7 @@ from numlm.parsing import render
 
 Rows = Iterator[RawRow | BadRow]
 _BLOCK = 1 << 20
+_LONGEST_LINE = 1 << 26  # a text of 10 MB with every character written as \\u escape fits
 _TABLE_ROWS = 1000  # of a Parquet file at a time
 _ONE_OBJECT = 'an object such as {"text": "It is 42.5 volts."}'
 
@@ -89,7 +91,7 @@ def source_digest(source: str, split: str) -> str:
     if not files:
         digest.update(_load_data_set(source, split)._fingerprint.encode())
     for file in files:
-        digest.update(f"{file.name}\0{file.stat().st_size}\0".encode())
+        digest.update(os.fsencode(file.name) + f"\0{file.stat().st_size}\0".encode())
         with file.open("rb") as content:
             while block := content.read(_BLOCK):
                 digest.update(block)
@@ -102,19 +104,39 @@ def _reader(file: Path) -> Any:  # noqa: ANN401
     return next((read for suffix, read in _READERS.items() if name.endswith(suffix)), None)
 
 
-def _lines(file: Path) -> Iterator[bytes]:
-    """Lines of a file, which may be packed, without a byte order mark."""
+def _lines(file: Path) -> Iterator[bytes | None]:
+    """Lines of a file, which may be packed, without a byte order mark; None for one too long.
+
+    A small packed file can hold a line that no memory does.
+    """
     packed = file.suffix.lower() == ".gz"
     with gzip.open(file, "rb") if packed else file.open("rb") as lines:
-        for number, line in enumerate(lines):
-            yield line if number else line.removeprefix(b"\xef\xbb\xbf")
+        first = True
+        while line := lines.readline(_LONGEST_LINE + 1):
+            if len(line) > _LONGEST_LINE:
+                while line and not line.endswith(b"\n"):
+                    line = lines.readline(_BLOCK)
+                yield None
+            else:
+                yield line.removeprefix(b"\xef\xbb\xbf") if first else line
+            first = False
+
+
+def _too_long_line(where: str) -> BadRow:
+    return BadRow(
+        where,
+        f"a line of more than {_LONGEST_LINE >> 20} MiB",
+        "one row a line, and shorter texts",
+    )
 
 
 def _read_jsonl(file: Path) -> Rows:
     number = 0
     try:
         for number, line in enumerate(_lines(file), 1):
-            if line.strip():
+            if line is None:
+                yield _too_long_line(f"{file}:{number}")
+            elif line.strip():
                 try:
                     yield _json_row(f"{file}:{number}", number, line)
                 except BadRow as bad:
@@ -151,8 +173,15 @@ def _refuse(constant: str) -> None:
 
 def _read_csv(file: Path) -> Rows:
     """A table with a first line of names; bytes that are not UTF-8 travel as lone surrogates."""
-    lines = (line.decode(errors="surrogateescape") for line in _lines(file))
-    reader = csv.reader(lines, strict=True)
+    too_long = False
+
+    def lines() -> Iterator[str]:
+        nonlocal too_long
+        for line in _lines(file):
+            too_long = too_long or line is None
+            yield "\n" if line is None else line.decode(errors="surrogateescape")
+
+    reader = csv.reader(lines(), strict=True)
     names: list[str] | None = None
     while True:
         number = reader.line_num + 1
@@ -167,6 +196,10 @@ def _read_csv(file: Path) -> Rows:
         except (OSError, EOFError, zlib.error) as error:
             yield _broken(file, number, error)
             return
+        if too_long:
+            too_long = False
+            yield _too_long_line(where)
+            continue
         if not cells:
             continue
         wrong = next((c for cell in cells for c in cell if "\udc80" <= c <= "\udcff"), None)

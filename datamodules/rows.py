@@ -27,7 +27,7 @@ class BadRow(ValueError):
     """
 
     def __init__(self, where: str, what: str, expected: str) -> None:
-        super().__init__(f"{where}: {what}, expected {expected}")
+        super().__init__(_printable(f"{where}: {what}, expected {expected}"))
 
 
 class NumberText(str):
@@ -183,6 +183,14 @@ def describe(value: object) -> str:
         return str(value).lower()
     kind = type(value).__name__
     return {"list": "a list", "dict": "an object", "str": "a text"}.get(kind, f"a {kind}")
+
+
+def _printable(message: str) -> str:
+    """A message without what a terminal would obey or UTF-8 cannot hold, as escapes instead.
+
+    It quotes rows and file names, and goes to logs, reports and files.
+    """
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message)
 
 
 def _shown(value: str) -> str:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from datamodules import row_files
 from datamodules.row_files import DataNotFoundError
 from datamodules.rows import BadRow, Columns
 from datamodules.token_store import TokenStore, build_store
@@ -148,6 +150,84 @@ def test_bad_rows_are_skipped_and_counted(tmp_path: Path, tokenizer: NumberToken
     good = sum(found.text(i) == "It is 42.5 volts." for i in range(len(found)))
     assert good == 1 + 500 + sum(c.count(GOOD.strip()) for n, c, *_ in BAD
                                  if isinstance(c, bytes) and not n.endswith(".gz"))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "shown"),
+    [
+        ("key.jsonl", b'{"\\ud800\\u001b[2J\\n": 5}\n', r"the columns are '\ud800\x1b[2J\n', expected"),
+        ("answer.jsonl", row(prompt="It is", answer="a\nb\u202e\0"), r"the answer 'a\nb\u202e\x00', expected"),
+        ("head.csv", b"a\x1b[2J\xe2\x80\xae\nIt is 5\n", r"the columns are 'a\x1b[2J\u202e', expected"),
+        ("\x1b\udcff.jsonl", b"5\n", r"\x1b\udcff.jsonl:1: the number 5, expected"),
+    ],
+    ids=["key", "answer", "head", "name"],
+)  # fmt: skip
+def test_a_message_quotes_nothing_that_a_terminal_obeys_or_no_file_takes(
+    name: str, content: bytes, shown: str, tmp_path: Path, tokenizer: NumberTokenizer
+) -> None:
+    with pytest.raises(BadRow) as error:
+        store(write(tmp_path, name, content), tokenizer)
+    said = str(error.value)
+    assert shown in said
+    assert said.isprintable()
+    said.encode()
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz", ".csv", ".csv.gz"])
+def test_a_line_that_no_memory_holds_is_a_bad_row(
+    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a packed file that is small; the rows around it are had."""
+    monkeypatch.setattr(row_files, "_LONGEST_LINE", 100_000)
+    head, good = (b"text\n", b"It is 5\n") if "csv" in suffix else (b"", row(text="It is 5"))
+    content = head + good + b"\0" * 30_000_000 + b"\n" + good
+    path = tmp_path / f"bomb{suffix}"
+    path.write_bytes(gzip.compress(content) if suffix.endswith(".gz") else content)
+    del content
+    tracemalloc.start()
+    try:
+        found = list(row_files.read_source(str(path), "train"))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    bad = [str(one) for one in found if isinstance(one, BadRow)]
+    line = 3 if "csv" in suffix else 2
+    assert [message.split(", expected")[0] for message in bad] == [
+        f"{path}:{line}: a line of more than 0 MiB"
+    ]
+    rows = [one for one in found if not isinstance(one, BadRow)]
+    assert [(one.line, one.fields) for one in rows] == [
+        (line - 1, {"text": "It is 5"}),
+        (line + 1, {"text": "It is 5"}),
+    ]
+    assert peak < 5_000_000
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"prompt": "It is", "answer": ' + b"9" * 1_000_000 + b"}\n", "the number '9{40}…' is beyond float64"),
+        (b'{"prompt": "It is", "answer": 1e999}\n', "the number '1e999' is beyond float64"),
+        (b'{"a":' * 200_000 + b"\n", "JSON nested too deep"),
+        (b'{"text": "' + b"\\ud800" * 1_000_000 + b'"}\n', "half a character"),
+        (b"\0" * 1_000_000 + b"\n", "broken JSON"),
+    ],
+    ids=["digits", "beyond", "deep", "halves", "nul"],
+)  # fmt: skip
+@pytest.mark.timeout(60)
+def test_hostile_json_is_a_bad_row(
+    content: bytes, message: str, tmp_path: Path, tokenizer: NumberTokenizer
+) -> None:
+    with pytest.raises(BadRow, match=message) as error:
+        store(write(tmp_path, "hostile.jsonl", content), tokenizer)
+    assert len(str(error.value)) < 500
+
+
+def test_nul_is_a_character_like_any_other(tmp_path: Path, tokenizer: NumberTokenizer) -> None:
+    write(tmp_path, "a.jsonl", row(text="a\0b 5"))
+    write(tmp_path, "b.csv", b"text\na\0b 5\n")
+    found = store(tmp_path, tokenizer)
+    assert [found.text(i) for i in range(len(found))] == ["a\0b 5"] * 2
 
 
 def test_a_file_of_bad_rows_only_is_refused_even_when_they_are_skipped(
