@@ -22,6 +22,7 @@ from numlm.parsing import Number, find_numbers, render
 
 NUM_TOKEN = "<NUM>"
 _PLACEHOLDER = "0"
+_SHORT, _MOST_SHORT = 4, 10_000  # characters, and texts, whose ids are kept
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 
@@ -65,6 +66,8 @@ class NumberTokenizer:
         self.base = base
         self.num_token_id = spare if num_token_id is None else num_token_id
         self._decoded_lengths: dict[int, int] = {}
+        self._kept_anchor: tuple[list[int], int] | None = None
+        self._short_ids: dict[str, list[int]] = {}
 
     @property
     def pad_token_id(self) -> int:
@@ -128,7 +131,13 @@ class NumberTokenizer:
         return self._decoded_lengths[token_id]
 
     def _plain_ids(self, text: str) -> list[int]:
-        return list(self.base(text, add_special_tokens=False)["input_ids"]) if text else []
+        """Ids of a text without numbers; what stands between numbers is often the same."""
+        if text in self._short_ids:
+            return self._short_ids[text]
+        ids = list(self.base(text, add_special_tokens=False)["input_ids"]) if text else []
+        if len(text) <= _SHORT and len(self._short_ids) < _MOST_SHORT:
+            self._short_ids[text] = ids
+        return ids
 
     def decode(self, input_ids: Sequence[int], numbers: Sequence[Number | float] = ()) -> str:
         """Text of token ids, the numbers written in place; `<NUM>` where none is left."""
@@ -169,12 +178,20 @@ class NumberTokenizer:
 
     def _decode_run(self, ids: list[int], after_number: bool) -> str:
         """Text of ids without numbers; a space that SentencePiece drops at a start is kept."""
-        anchor = self._plain_ids(_PLACEHOLDER) if after_number else []
-        before, text = (
-            self.base.decode(part, clean_up_tokenization_spaces=False)
-            for part in (anchor, anchor + ids)
-        )
-        return text[len(before) :]
+        if not ids:
+            return ""
+        anchor, length = self._anchor() if after_number else ([], 0)
+        return self._plain_text(anchor + ids)[length:]
+
+    def _anchor(self) -> tuple[list[int], int]:
+        """Ids that stand for a number before a text, and the length of their text."""
+        if self._kept_anchor is None:  # the same before every text
+            ids = self._plain_ids(_PLACEHOLDER)
+            self._kept_anchor = ids, len(self._plain_text(ids))
+        return self._kept_anchor
+
+    def _plain_text(self, ids: list[int]) -> str:
+        return str(self.base.decode(ids, clean_up_tokenization_spaces=False))
 
     def token_text(self, token_id: int) -> str:
         """The text of one token, for messages and charts."""

@@ -1,5 +1,7 @@
 """Any text at all: nothing is lost, nothing crashes, and long texts take long, not for ever."""
 
+from typing import Any
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 
@@ -67,6 +69,32 @@ def test_ten_megabytes_of_text(tokenizer: NumberTokenizer) -> None:
     encoding = tokenizer.encode(text)
     assert len(encoding.numbers) == 2 * text.count("lamp")
     assert {number.value for number in encoding.numbers} == {42.5, 7.0}
+
+
+def test_the_base_tokenizer_is_not_asked_again_for_every_number(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A call costs as much as a sentence: a text of many numbers would take minutes."""
+    tokenizer = NumberTokenizer(load_tokenizer(str(EMBEDDED)))
+    calls = {"encode": 0, "decode": 0}
+    base = type(tokenizer.base)
+    encode, decode = base.__call__, base.decode
+
+    def counted_encode(self: Any, *args: Any, **options: Any) -> Any:
+        calls["encode"] += 1
+        return encode(self, *args, **options)
+
+    def counted_decode(self: Any, *args: Any, **options: Any) -> Any:
+        calls["decode"] += 1
+        return decode(self, *args, **options)
+
+    monkeypatch.setattr(base, "__call__", counted_encode)
+    monkeypatch.setattr(base, "decode", counted_decode)
+    text = "1 " * 1000 + "2-3"
+    encoding = tokenizer.encode(text)
+    assert tokenizer.decode(encoding.input_ids, encoding.numbers) == text
+    assert calls["encode"] <= 3
+    assert calls["decode"] <= 1001 + 3  # a text after every number
 
 
 def test_a_million_digits_are_no_number() -> None:
