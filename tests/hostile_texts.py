@@ -4,6 +4,7 @@ import itertools
 import math
 from collections.abc import Callable
 from fractions import Fraction
+from unicodedata import normalize
 
 from hypothesis import strategies
 
@@ -16,13 +17,14 @@ from numlm.parsing import (
     render,
     split_numbers,
 )
+from numlm.tokenization import NumberTokenizer
 
 _PIECES = [
     *"0123456789０１９.．,+-−＋－eE:/%°()[]{}_ \t\n",
     *("\u200b", "\u200d", "\u2060", "\ufeff"),  # zero width
     *("\u202e", "\u202d", "\u2066", "\u200f", "א", "ع", "٣", "۷"),  # right to left, other digits
     *("\ud800", "\udfff", "\0", "\x1b", "\x7f", "\ufffd"),  # halves of pairs, control characters
-    *("电", "压", "是", "가", "ก", "あ", "é", "é", "ß", "Ⅷ", "½", "²", "𝟗", "🙂"),
+    *("电", "压", "是", "가", "ก", "あ", "é", "e\u0301", "\u0323", "ß", "Ⅷ", "½", "²", "𝟗", "🙂"),
     *("<NUM>", "GPT2", "v1.2.3", "192.168.0.1:80", "2025-06-08", "3/4/2021", "12:30:59.5"),
     *("1,234,567", "1,23", "1e5", "1E-400", "-0.0", "1e999", "0x1F", "2nd", "1st", "0" * 30),
     *("9" * 400, "1." + "3" * 40, "．５", "١٢", "volts", "nan", "inf", "Infinity", "1_000", "--"),
@@ -64,6 +66,23 @@ def check_text(text: str) -> None:
         if parse_value(surface) is None:  # beyond float64: left as text
             size = abs(exact_value_or_size(surface))
             assert size >= 308 or size <= -300, surface
+
+
+def check_tokens(tokenizer: NumberTokenizer, text: str) -> None:
+    """What must hold of the tokens of any text.
+
+    Half of a surrogate pair comes back as U+FFFD, and characters as the base tokenizer normalizes
+    them: accents joined to their letters (NFC).
+
+    Raises:
+        AssertionError: If it does not.
+    """
+    encoding = tokenizer.encode(text)
+    assert encoding.numbers == [number for _, _, number in find_numbers(text)]
+    assert encoding.input_ids.count(tokenizer.num_token_id) == len(encoding.numbers)
+    whole = "".join("\ufffd" if "\ud800" <= c <= "\udfff" else c for c in text)
+    decoded = tokenizer.decode(encoding.input_ids, encoding.numbers)
+    assert normalize("NFC", decoded) == normalize("NFC", whole)
 
 
 def check_value(value: float) -> None:

@@ -9,7 +9,14 @@ from numlm.checkpoint import load_tokenizer
 from numlm.parsing import find_numbers, join_pieces, split_numbers
 from numlm.tokenization import NumberTokenizer
 from tests.conftest import EMBEDDED
-from tests.hostile_texts import FAMILIES, TEXTS, VALUES, check_text, check_value
+from tests.hostile_texts import (
+    FAMILIES,
+    TEXTS,
+    VALUES,
+    check_text,
+    check_tokens,
+    check_value,
+)
 
 FUZZ = settings(max_examples=1000, derandomize=True, deadline=None, database=None,
                 suppress_health_check=list(HealthCheck))  # fmt: skip
@@ -36,11 +43,7 @@ def test_any_value_is_written_and_read(value: float) -> None:
 @settings(FUZZ, max_examples=300)
 @given(TEXTS)
 def test_any_text_is_tokenized_and_comes_back(tokenizer: NumberTokenizer, text: str) -> None:
-    """Half of a surrogate pair comes back as U+FFFD; the numbers are those of the parser."""
-    encoding = tokenizer.encode(text)
-    assert encoding.numbers == [number for _, _, number in find_numbers(text)]
-    whole = "".join("\ufffd" if "\ud800" <= c <= "\udfff" else c for c in text)
-    assert tokenizer.decode(encoding.input_ids, encoding.numbers) == whole
+    check_tokens(tokenizer, text)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
