@@ -47,6 +47,7 @@ _PATTERN = re.compile(
     re.VERBOSE,
 )
 
+_WRITTEN = re.compile(r"[+\-]?(?:[0-9]++(?:\.[0-9]++)?|\.[0-9]++)(?:[eE][+\-]?[0-9]++)?")
 _TO_ASCII = str.maketrans("０１２３４５６７８９．＋－−", "0123456789.+--")
 _TO_FULL_WIDTH = str.maketrans("0123456789.+-", "０１２３４５６７８９．＋－")
 
@@ -69,10 +70,15 @@ def parse_value(surface: str) -> float | None:
 
     Overflow has no value, and neither has a nonzero number that would underflow to zero.
 
+    Raises:
+        ValueError: If it is no surface form, whatever Python may read as a number: `nan`, `1_000`.
+
     >>> parse_value("-1,234.5"), parse_value("６.02e2"), parse_value("1e999")
     (-1234.5, 602.0, None)
     """
     text = surface.translate(_TO_ASCII).replace(",", "")
+    if not _WRITTEN.fullmatch(text):
+        raise ValueError(f"{surface[:40]!r} is not written as a number, such as '-1,234.5' is")
     value = float(text)
     mantissa = re.split("[eE]", text)[0]
     underflows = value == 0.0 and any(digit in mantissa for digit in "123456789")

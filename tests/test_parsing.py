@@ -148,6 +148,18 @@ def test_parse_value(surface: str, value: float | None) -> None:
     assert parse_value(surface) == value
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["", "nan", "inf", "-Infinity", "1_000", " 5", "5\n", "٣", "1e", "\ud800", "5\0", "a" * 10**7],
+    ids=lambda text: ascii(text[:10]),
+)
+def test_what_is_no_surface_has_no_value(text: str) -> None:
+    with pytest.raises(ValueError, match="is not written as a number") as error:
+        parse_value(text)
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 200
+
+
 _ASCII = str.maketrans("０１２３４５６７８９．−－＋", "0123456789.--+", ",")
 _TRICKY = st.text(alphabet="0123456789１２.．,-−－+＋eE:/% $()_axst价元\n", max_size=40)
 
