@@ -159,7 +159,8 @@ def draw(rows: list[dict[str, Any]], file: Path) -> None:
         )
         if told:
             end = row["characters"][-1], row["seconds"][-1]
-            axes.annotate(row["kind"], end, (0, 6), textcoords="offset points", ha="right")
+            above = 6 if row is ordered[0] else -22
+            axes.annotate(row["kind"], end, (0, above), textcoords="offset points", ha="right")
     longest = max(LENGTHS)
     axes.plot(
         (LENGTHS[0], longest),
@@ -169,6 +170,7 @@ def draw(rows: list[dict[str, Any]], file: Path) -> None:
         label="linear: 0.1 µs a character",
     )
     axes.set(xscale="log", yscale="log", xlabel="characters", ylabel="seconds")
+    axes.margins(y=0.08)
     axes.set_title(f"Reading hostile texts: {len(rows)} kinds, from the quickest to the slowest")
     axes.grid(alpha=0.3)
     axes.legend(loc="upper left", frameon=False)
