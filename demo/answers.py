@@ -14,6 +14,7 @@ MAX_CHARACTERS = 4000
 MAX_NEW_TOKENS = 200
 MAX_TEMPERATURE = 2.0
 MAX_SECONDS = 20.0
+_MIN_TEMPERATURE = 0.01  # log-probabilities divided by less may overflow float32
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +46,13 @@ def continue_text(model: NumberLM, text: str, temperature: float, max_new_tokens
     Args:
         model: The model.
         text: What was typed.
-        temperature: 0 is greedy; above it words are sampled.
+        temperature: Below 0.01 is greedy; from there words are sampled.
         max_new_tokens: Greatest number of tokens written, in [1, `MAX_NEW_TOKENS`].
     """
     text = _text(text)
     room = int(_within(max_new_tokens, 1, MAX_NEW_TOKENS))
     heat = _within(temperature, 0, MAX_TEMPERATURE)
-    options = {"do_sample": True, "temperature": heat} if heat > 0 else {}
+    options = {"do_sample": True, "temperature": heat} if heat >= _MIN_TEMPERATURE else {}
     return (
         refusal(model, text, room)
         or model.generate([text], max_new_tokens=room, max_time=MAX_SECONDS, **options)[0]

@@ -150,7 +150,10 @@ class OnlyThisMachine:
                 message["headers"].append((b"content-security-policy", _POLICY.encode()))
             await send(message)
 
-        refused = self._refusal(Headers(scope=scope)) if scope["type"] == "http" else None
+        refused = None
+        if scope["type"] == "http":
+            headers = Headers(scope=scope)
+            refused = self._refusal(headers) or _refused_content(scope, headers)
         await (refused or self.app)(scope, receive, send_with_policy)
 
     def _refusal(self, headers: Headers) -> PlainTextResponse | None:
@@ -167,6 +170,14 @@ class OnlyThisMachine:
         if not length.isdecimal() or int(length) > _MOST_BYTES:
             return PlainTextResponse(f"more than {_MOST_BYTES} bytes", 413)
         return None
+
+
+def _refused_content(scope: Scope, headers: Headers) -> PlainTextResponse | None:
+    """Why what is sent is not taken: Gradio would keep files, which the page has no use for."""
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if scope.get("method") == "POST" and kind != "application/json":
+        return PlainTextResponse("not in JSON", 415)
+    return None
 
 
 def own_hosts(host: str) -> frozenset[str] | None:

@@ -27,7 +27,8 @@ def status(host: str, served_at: str = "127.0.0.1", **headers: str) -> int:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    named = {"host": host, **{name.replace("_", "-"): value for name, value in headers.items()}}
+    named = {"host": host, "content-type": "application/json"}
+    named |= {name.replace("_", "-"): value for name, value in headers.items()}
     scope = {
         "type": "http",
         "method": "POST",
@@ -74,6 +75,22 @@ def test_a_form_of_another_page_is_not_answered(origin: str) -> None:
 )
 def test_a_request_without_bounds_is_not_read(headers: dict[str, str], code: int) -> None:
     assert status("localhost:7860", **headers) == code
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["multipart/form-data; boundary=x", "text/plain", "application/x-www-form-urlencoded", ""],
+)
+def test_no_file_is_kept_and_no_form_is_answered(kind: str) -> None:
+    """Browsers send these across sites without asking; Gradio would keep what is uploaded."""
+    assert status("localhost:7860", content_type=kind) == 415
+    assert status("localhost:7860", content_type="application/json; charset=utf-8") == 200
+
+
+@pytest.mark.parametrize("temperature", [1e-320, 1e-38, 0.001, 0.01])
+def test_a_temperature_near_zero_ends_in_words(model: NumberLM, temperature: float) -> None:
+    """Log-probabilities divided by next to nothing are infinite, and nothing can be sampled."""
+    assert isinstance(continue_text(model, "The door", temperature, 4), Continuation)
 
 
 @pytest.mark.parametrize(
