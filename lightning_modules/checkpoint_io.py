@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
+from torch.distributed.checkpoint.api import CheckpointException
 
 from numlm.checkpoint_files import check, instead, remove, sweep, write_whole
 from numlm.errors import CheckpointError
@@ -108,8 +109,12 @@ def reason(error: BaseException) -> str:
     """What the disk or a library says, in one line."""
     cause: BaseException | None = error
     while cause is not None:
+        if isinstance(cause, CheckpointException):
+            cause = error = next(iter(cause.failures.values()))[0]  # any process's
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror
         cause = cause.__cause__ or cause.__context__
+    if "inline_container" in str(error):  # all that torch's writer sends from another process
+        return "the disk did not take all of it"
     lines = [line for line in str(error).splitlines() if line.strip()]
     return lines[0].strip() if lines else type(error).__name__

@@ -17,7 +17,7 @@ from lightning_modules.checkpoint_io import WholeCheckpointIO
 from numlm import checkpoint_files as files
 from numlm.errors import CheckpointError
 
-STATE = {"weights": torch.arange(200_000), "step": 7}
+STATE = {"state_dict": {"weights": torch.arange(200_000)}, "step": 7}
 
 
 def save(folder: Path, step: int) -> Path:
@@ -37,7 +37,7 @@ def damaged(path: Path) -> Path:
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     path = save(tmp_path / "new" / "folder", 7)
     found = WholeCheckpointIO().load_checkpoint(path)
-    assert torch.equal(found["weights"], STATE["weights"])
+    assert torch.equal(found["state_dict"]["weights"], torch.arange(200_000))
     assert found["step"] == 7
     assert files.flaw(path) is None
     assert [file.name for file in path.parent.iterdir()] == ["step_0000007.ckpt"]
