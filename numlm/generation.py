@@ -19,7 +19,7 @@ from numlm import clock
 from numlm.batch import IGNORE, Batch
 from numlm.heads import Latent
 from numlm.parsing import find_numbers
-from numlm.prediction import NumberSaid, check_prompt, inference, say
+from numlm.prediction import NumberSaid, check_prompt, check_texts, inference, say
 
 if TYPE_CHECKING:
     from numlm.model import NumberLM
@@ -247,9 +247,10 @@ def write(
         One for every prompt, or `num_return_sequences` for each of them in turn.
 
     Raises:
-        ValueError: If a prompt is empty or too long, if beams are asked for, or if there is a
-            streamer for several prompts.
+        ValueError: If a prompt is no text, empty or too long, if beams are asked for, or if there
+            is a streamer for several prompts.
     """
+    check_texts(prompts)
     if options.get("num_beams", 1) != 1:
         raise ValueError("beam search would have to carry values along: use greedy or sampling")
     if streamer is not None and len(prompts) != 1:

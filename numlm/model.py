@@ -238,7 +238,7 @@ class NumberLM(Pretrained):
             batch_size: How many are read at once.
 
         Raises:
-            ValueError: If a prompt is empty or longer than the model's context.
+            ValueError: If a prompt is no text, empty or longer than the model's context.
         """
         with inference(self):
             return [

@@ -88,8 +88,9 @@ def predict_batch(model: "NumberLM", prompts: Sequence[str]) -> list[Prediction]
     space (English): both are tried, and the more probable way is taken.
 
     Raises:
-        ValueError: If a prompt is empty or longer than the model's context.
+        ValueError: If a prompt is no text, empty or longer than the model's context.
     """
+    check_texts(prompts)
     leads = [("",) if prompt[-1:].isspace() else ("", " ") for prompt in prompts]
     ways = [(i, lead) for i, prompt_leads in enumerate(leads) for lead in prompt_leads]
     encodings = model.tokenizer.encode_batch([prompts[i] + lead for i, lead in ways])
@@ -129,6 +130,19 @@ def predict_batch(model: "NumberLM", prompts: Sequence[str]) -> list[Prediction]
         )
         for i, (number, lead) in sorted(best.items())
     ]
+
+
+def check_texts(prompts: Sequence[str]) -> None:
+    """Refuse what is no list of texts; one text alone would be read as one prompt a character.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    if isinstance(prompts, str | bytes):
+        raise ValueError("the prompts are one text: give a list of texts, such as ['It is']")
+    for i, prompt in enumerate(prompts):
+        if not isinstance(prompt, str):
+            raise ValueError(f"prompt {i} is no text (str) but a {type(prompt).__name__}")
 
 
 def check_prompt(model: "NumberLM", tokens: int, name: str, room: int = 1) -> None:
