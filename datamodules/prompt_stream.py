@@ -91,7 +91,7 @@ class PromptStream(IterableDataset[PromptBatch]):
     def _checked(self, raw: RawRow | BadRow) -> Row:
         if isinstance(raw, BadRow):
             raise raw
-        row = read_prompt(raw, self.columns)
+        row = read_prompt(raw, self.columns, self.context_length)
         room = 2  # for a space and the number
         if len(row.text.encode()) + room > self.context_length:  # no token is less than a byte
             tokens = len(self.tokenizer.encode(row.text).input_ids) + room

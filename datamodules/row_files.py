@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
@@ -20,7 +21,7 @@ from numlm.parsing import render
 
 Rows = Iterator[RawRow | BadRow]
 _BLOCK = 1 << 20
-_LONGEST_LINE = 1 << 26  # a text of 10 MB with every character written as \\u escape fits
+_LONGEST_LINE = 1 << 26  # bytes; a small packed file can hold a line that no memory does
 _TABLE_ROWS = 1000  # of a Parquet file at a time
 _ONE_OBJECT = 'an object such as {"text": "It is 42.5 volts."}'
 
@@ -104,39 +105,27 @@ def _reader(file: Path) -> Any:  # noqa: ANN401
     return next((read for suffix, read in _READERS.items() if name.endswith(suffix)), None)
 
 
-def _lines(file: Path) -> Iterator[bytes | None]:
-    """Lines of a file, which may be packed, without a byte order mark; None for one too long.
+def _lines(file: Path) -> Iterator[bytes]:
+    """Lines of a file, which may be packed, without a byte order mark.
 
-    A small packed file can hold a line that no memory does.
+    Of a line longer than `_LONGEST_LINE` there come so many bytes and one more; the rest is passed
+    over a piece at a time.
     """
     packed = file.suffix.lower() == ".gz"
     with gzip.open(file, "rb") if packed else file.open("rb") as lines:
-        first = True
+        start = b"\xef\xbb\xbf"
         while line := lines.readline(_LONGEST_LINE + 1):
-            if len(line) > _LONGEST_LINE:
-                while line and not line.endswith(b"\n"):
-                    line = lines.readline(_BLOCK)
-                yield None
-            else:
-                yield line.removeprefix(b"\xef\xbb\xbf") if first else line
-            first = False
-
-
-def _too_long_line(where: str) -> BadRow:
-    return BadRow(
-        where,
-        f"a line of more than {_LONGEST_LINE >> 20} MiB",
-        "one row a line, and shorter texts",
-    )
+            yield line.removeprefix(start)
+            start = b""
+            while len(line) > _LONGEST_LINE and not line.endswith(b"\n"):
+                line = lines.readline(_LONGEST_LINE + 1) or b"\n"
 
 
 def _read_jsonl(file: Path) -> Rows:
     number = 0
     try:
         for number, line in enumerate(_lines(file), 1):
-            if line is None:
-                yield _too_long_line(f"{file}:{number}")
-            elif line.strip():
+            if line.strip():
                 try:
                     yield _json_row(f"{file}:{number}", number, line)
                 except BadRow as bad:
@@ -146,9 +135,15 @@ def _read_jsonl(file: Path) -> Rows:
 
 
 def _json_row(where: str, number: int, line: bytes) -> RawRow:
+    if len(line) > _LONGEST_LINE:
+        raise BadRow(where, f"a line of more than {_LONGEST_LINE >> 20} MiB", "one row a line")
     try:
         row = json.loads(
-            line.decode(), parse_int=NumberText, parse_float=NumberText, parse_constant=_refuse
+            line.decode(),
+            object_pairs_hook=_object,
+            parse_int=NumberText,
+            parse_float=NumberText,
+            parse_constant=_refuse,
         )
     except UnicodeDecodeError as error:
         raise BadRow(
@@ -160,11 +155,24 @@ def _json_row(where: str, number: int, line: bytes) -> RawRow:
         ) from None
     except RecursionError:
         raise BadRow(where, "JSON nested too deep to be read", _ONE_OBJECT) from None
-    except ValueError as error:  # of `_refuse`
+    except ValueError as error:  # of `_object` and `_refuse`
         raise BadRow(where, f"broken JSON ({error})", _ONE_OBJECT) from None
     if not isinstance(row, dict):
         raise BadRow(where, describe(row), _ONE_OBJECT)
     return RawRow(where, number, row)
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """An object of JSON; where a key stands twice, either value may be the one that was meant."""
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        raise ValueError(f"the key '{_twice([key for key, _ in pairs])}' stands twice")
+    return row
+
+
+def _twice(names: list[str]) -> str:
+    """The first of some names that stands there twice."""
+    return next(name for name, count in Counter(names).items() if count > 1)[:40]
 
 
 def _refuse(constant: str) -> None:
@@ -172,41 +180,21 @@ def _refuse(constant: str) -> None:
 
 
 def _read_csv(file: Path) -> Rows:
-    """A table with a first line of names; bytes that are not UTF-8 travel as lone surrogates."""
-    too_long = False
-
-    def lines() -> Iterator[str]:
-        nonlocal too_long
-        for line in _lines(file):
-            too_long = too_long or line is None
-            yield "\n" if line is None else line.decode(errors="surrogateescape")
-
-    reader = csv.reader(lines(), strict=True)
+    """A table with a first line of names, without which none of its rows can be read."""
+    rows = _csv_cells(file)
     names: list[str] | None = None
-    while True:
-        number = reader.line_num + 1
-        where = f"{file}:{number}"
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield BadRow(where, f"broken CSV ({error})", "cells as RFC 4180 writes them")
-            continue
-        except (OSError, EOFError, zlib.error) as error:
-            yield _broken(file, number, error)
-            return
-        if too_long:
-            too_long = False
-            yield _too_long_line(where)
-            continue
-        if not cells:
-            continue
-        wrong = next((c for cell in cells for c in cell if "\udc80" <= c <= "\udcff"), None)
-        if wrong is not None:
-            yield BadRow(where, f"byte {ord(wrong) - 0xDC00:#04x}", "UTF-8 text")
-        elif names is None:
+    for where, number, cells in rows:
+        if names is None:
+            if isinstance(cells, BadRow):
+                yield cells
+                return
+            named = [name for name in cells if name]  # spreadsheets write columns without a name
+            if len(set(named)) < len(named):
+                yield BadRow(where, f"the column '{_twice(named)}' stands twice", "it once")
+                return
             names = cells
+        elif isinstance(cells, BadRow):
+            yield cells
         elif len(cells) != len(names):
             yield BadRow(
                 where,
@@ -217,6 +205,32 @@ def _read_csv(file: Path) -> Rows:
             yield RawRow(where, number, dict(zip(names, cells, strict=True)))
 
 
+def _csv_cells(file: Path) -> Iterator[tuple[str, int, list[str] | BadRow]]:
+    """Cells of the lines that are not empty; bytes not of UTF-8 travel as lone surrogates."""
+    lines = (line.decode(errors="surrogateescape") for line in _lines(file))
+    reader = csv.reader(lines, strict=True)
+    while True:
+        number = reader.line_num + 1
+        where = f"{file}:{number}"
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            bad = BadRow(where, f"broken CSV ({error})", "cells as RFC 4180 writes them")
+            yield where, number, bad
+            continue
+        except (OSError, EOFError, zlib.error) as error:
+            yield where, number, _broken(file, number, error)
+            return
+        wrong = next((c for cell in cells for c in cell if "\udc80" <= c <= "\udcff"), None)
+        if wrong is not None:
+            bad = BadRow(where, f"byte {ord(wrong) - 0xDC00:#04x}", "UTF-8 text")
+            yield where, number, bad
+        elif cells:
+            yield where, number, cells
+
+
 def _read_parquet(file: Path) -> Rows:
     parquet = _import("pyarrow.parquet", "Parquet files")
     number = 0
@@ -225,7 +239,8 @@ def _read_parquet(file: Path) -> Rows:
             for row in batch.to_pylist():
                 number += 1
                 yield _table_row(f"{file}:{number}", number, row)
-    except (OSError, ValueError) as error:  # pyarrow's own errors are of these
+    # pyarrow's own errors are of these; a date that Python cannot hold is an overflow
+    except (OSError, ValueError, OverflowError, NotImplementedError) as error:
         yield _broken(file, number + 1, error)
 
 

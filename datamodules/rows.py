@@ -11,6 +11,8 @@ from typing import NamedTuple
 from numlm.parsing import find_surfaces, parse_value
 
 _SHOWN = 40  # characters of a bad value that a message shows
+# Hardly a tokenizer has longer tokens; only a number of hundreds of digits would need more.
+_CHARACTERS_A_TOKEN = 128
 # After these, and before these, words are written without a space.
 _UNSPACED = r"\u0e00-\u0e7f\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef"
 _NO_SPACE_AFTER = re.compile(rf"[\s{_UNSPACED}(\[{{$€£¥#@/\\\"'=<>~]$")
@@ -27,7 +29,16 @@ class BadRow(ValueError):
     """
 
     def __init__(self, where: str, what: str, expected: str) -> None:
-        super().__init__(_printable(f"{where}: {what}, expected {expected}"))
+        super().__init__(_in_one_line(f"{where}: {what}, expected {expected}"))
+
+
+def _in_one_line(message: str) -> str:
+    """A message whose invisible characters are written out.
+
+    What is quoted from a file may hold line breaks, a terminal's escapes, marks that turn
+    the direction of writing, or half a character, which no file in UTF-8 can hold.
+    """
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message)
 
 
 class NumberText(str):
@@ -91,8 +102,13 @@ def join(prompt: str, answer: str) -> str:
     return prompt + ("" if touching else " ") + answer
 
 
-def read_row(raw: RawRow, columns: Columns) -> Row:
+def read_row(raw: RawRow, columns: Columns, context_length: int) -> Row:
     """Check a row of training or evaluation data.
+
+    Args:
+        raw: The row.
+        columns: Names of the columns.
+        context_length: Tokens that the model takes; far longer texts are refused unread.
 
     Raises:
         BadRow: If it cannot be used.
@@ -101,6 +117,7 @@ def read_row(raw: RawRow, columns: Columns) -> Row:
         prompt = _string(raw, columns.prompt)
         answer = _string(raw, columns.answer, may_be_number=True)
         row = Row(raw.where, raw.line, prompt, join(prompt, answer))
+        _check_length(raw, row.text, context_length)
         if not any(start >= len(prompt) for start, _, _ in _numbers(raw, row.text)):
             raise BadRow(
                 raw.where, f"no number in the answer {_shown(answer)}", "one such as '42.5'"
@@ -108,13 +125,19 @@ def read_row(raw: RawRow, columns: Columns) -> Row:
         return row
     if columns.text in raw.fields:
         text = _string(raw, columns.text)
+        _check_length(raw, text, context_length)
         _numbers(raw, text)
         return Row(raw.where, raw.line, "", text)
     raise _missing(raw, f"'{columns.text}', or '{columns.prompt}' and '{columns.answer}'")
 
 
-def read_prompt(raw: RawRow, columns: Columns) -> Row:
+def read_prompt(raw: RawRow, columns: Columns, context_length: int) -> Row:
     """Check a row that a number is to be predicted for; its text is the prompt, an answer ignored.
+
+    Args:
+        raw: The row.
+        columns: Names of the columns.
+        context_length: Tokens that the model takes; far longer texts are refused unread.
 
     Raises:
         BadRow: If it cannot be used.
@@ -122,6 +145,7 @@ def read_prompt(raw: RawRow, columns: Columns) -> Row:
     for column in (columns.prompt, columns.text):
         if column in raw.fields:
             text = _string(raw, column)
+            _check_length(raw, text, context_length)
             _numbers(raw, text)
             return Row(raw.where, raw.line, text, text)
     raise _missing(raw, f"'{columns.prompt}' or '{columns.text}'")
@@ -156,6 +180,17 @@ def _string(raw: RawRow, column: str, may_be_number: bool = False) -> str:
     return value
 
 
+def _check_length(raw: RawRow, text: str, context_length: int) -> None:
+    """Refuse a text that cannot fit, before its numbers and tokens are looked for."""
+    most = context_length * _CHARACTERS_A_TOKEN
+    if len(text) > most:
+        raise BadRow(
+            raw.where,
+            f"{len(text):,} characters",
+            f"at most {most:,}, far above the model's context of {context_length:,} tokens",
+        )
+
+
 def _numbers(raw: RawRow, text: str) -> list[tuple[int, int, str]]:
     """What is written as a number in a text; all of it must have a value."""
     found = list(find_surfaces(text))
@@ -183,14 +218,6 @@ def describe(value: object) -> str:
         return str(value).lower()
     kind = type(value).__name__
     return {"list": "a list", "dict": "an object", "str": "a text"}.get(kind, f"a {kind}")
-
-
-def _printable(message: str) -> str:
-    """A message without what a terminal would obey or UTF-8 cannot hold, as escapes instead.
-
-    It quotes rows and file names, and goes to logs, reports and files.
-    """
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message)
 
 
 def _shown(value: str) -> str:

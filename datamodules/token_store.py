@@ -206,7 +206,7 @@ def _encoded(
 ) -> Iterator[_EncodedRow | BadRow]:
     """Rows as records, bad ones in their places."""
     while chunk := list(itertools.islice(found, _AT_ONCE)):
-        checked = [_checked(row, columns) for row in chunk]
+        checked = [_checked(row, columns, context_length) for row in chunk]
         good = [row for row in checked if isinstance(row, Row)]
         encoded = iter(encode_rows(good, tokenizer))
         for row in checked:
@@ -220,11 +220,11 @@ def _encoded(
                 yield _EncodedRow(row, record)
 
 
-def _checked(raw: RawRow | BadRow, columns: Columns) -> Row | BadRow:
+def _checked(raw: RawRow | BadRow, columns: Columns, context_length: int) -> Row | BadRow:
     if isinstance(raw, BadRow):
         return raw
     try:
-        return read_row(raw, columns)
+        return read_row(raw, columns, context_length)
     except BadRow as bad:
         return bad
 

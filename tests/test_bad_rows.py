@@ -178,7 +178,7 @@ def test_a_line_that_no_memory_holds_is_a_bad_row(
     tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As of a packed file that is small; the rows around it are had."""
-    monkeypatch.setattr(row_files, "_LONGEST_LINE", 100_000)
+    monkeypatch.setattr(row_files, "_LONGEST_LINE", 1 << 20)
     head, good = (b"text\n", b"It is 5\n") if "csv" in suffix else (b"", row(text="It is 5"))
     content = head + good + b"\0" * 30_000_000 + b"\n" + good
     path = tmp_path / f"bomb{suffix}"
@@ -192,21 +192,20 @@ def test_a_line_that_no_memory_holds_is_a_bad_row(
         tracemalloc.stop()
     bad = [str(one) for one in found if isinstance(one, BadRow)]
     line = 3 if "csv" in suffix else 2
-    assert [message.split(", expected")[0] for message in bad] == [
-        f"{path}:{line}: a line of more than 0 MiB"
-    ]
+    what = "broken CSV (field larger" if "csv" in suffix else "a line of more than 1 MiB"
+    assert [message.startswith(f"{path}:{line}: {what}") for message in bad] == [True]
     rows = [one for one in found if not isinstance(one, BadRow)]
     assert [(one.line, one.fields) for one in rows] == [
         (line - 1, {"text": "It is 5"}),
         (line + 1, {"text": "It is 5"}),
     ]
-    assert peak < 5_000_000
+    assert peak < 10_000_000
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'{"prompt": "It is", "answer": ' + b"9" * 1_000_000 + b"}\n", "the number '9{40}…' is beyond float64"),
+        (b'{"prompt": "It is", "answer": ' + b"9" * 5000 + b"}\n", "the number '9{40}…' is beyond float64"),
         (b'{"prompt": "It is", "answer": 1e999}\n', "the number '1e999' is beyond float64"),
         (b'{"a":' * 200_000 + b"\n", "JSON nested too deep"),
         (b'{"text": "' + b"\\ud800" * 1_000_000 + b'"}\n', "half a character"),

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from conftest import EMBEDDED
+from tests.conftest import EMBEDDED
 
 from numlm import NumberLM
 
@@ -24,6 +24,8 @@ ANSWERED = {
     "ideographic space": "\u3000",
     "line separators": "5\u2028\u2029\x85\r\n",
     "beyond the basic plane": "😀𝟓 5 👩\u200d🚀",
+    "half a pair": "half \ud800 5. It is",
+    "escape": "\x1b[31m 5",
     "combining": "5" + "\u0301" * 50,
 }
 
