@@ -9,14 +9,16 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+TEST_PROCESSES ?= 2
 
 .PHONY: experiment test lint audit demo diabetes tensorboard checkpoint
 
 experiment: .venv/.run
 	$(BIN)/python train.py fit
 
+# Several tests at a time, each with one thread: many wait for processes of their own.
 test: lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal
 
 lint: .venv/.dev
 	$(BIN)/ruff check .
