@@ -5,8 +5,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx  # which huggingface_hub passes the errors of
 from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError
+
+# Errors of a connection are passed on as httpx has them, from version 2 of the hub on as httpx2.
+_HTTP_ERROR: type[Exception] = HfHubHTTPError.__bases__[0]
 
 
 class HubError(OSError):
@@ -48,7 +51,7 @@ def upload_model(folder: str | Path, repo_id: str, private: bool = True, **optio
 def _one_sentence(repo_id: str) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError, httpx.HTTPError) as error:
+    except (OSError, ValueError, _HTTP_ERROR) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise HubError(
             f"the hub does not take the model as '{repo_id}' ({reason}): `hf auth login` with a "

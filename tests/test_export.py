@@ -296,6 +296,21 @@ def test_a_model_is_uploaded_as_it_is_saved(
     assert set(fake_hub.files) == EXPORTED
 
 
+def test_a_connection_that_breaks_is_one_sentence(
+    fake_hub: FakeHub, changed: NumberLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Errors of a connection are those of the HTTP library, which is another by the hub's version."""
+    client = huggingface_hub.utils.get_session()
+    library = sys.modules[type(client).__module__.split(".")[0]]
+
+    def breaks(repo_id: str, **options: Any) -> Any:
+        raise library.ConnectError("no route to host")
+
+    monkeypatch.setattr(fake_hub, "upload_folder", breaks)
+    with pytest.raises(HubError, match="no route to host"):
+        changed.push_to_hub("owner/name")
+
+
 def test_what_the_hub_does_not_take_is_one_sentence(fake_hub: FakeHub, changed: NumberLM) -> None:
     fake_hub.refuse = True
     with pytest.raises(HubError, match=r"'owner/name' \(Token is required\): `hf auth login`"):

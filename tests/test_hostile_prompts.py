@@ -3,9 +3,9 @@
 from typing import Any
 
 import pytest
-from tests.conftest import EMBEDDED
 
 from numlm import NumberLM
+from tests.conftest import EMBEDDED
 
 
 @pytest.fixture(scope="module")
