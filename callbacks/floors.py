@@ -13,7 +13,6 @@ from callbacks.live_scoring import evaluating, progress_bar
 from callbacks.results import FINETUNED_FILE
 from callbacks.run_folder import read_json, run_folder, update_run_record, write_json
 from numlm.batch import deal
-from numlm.digits import DigitWriter
 from numlm.floors import Question, beats, point_figures
 from numlm.sharding import is_sharded
 
@@ -104,6 +103,8 @@ def _written_digits(
     trainer: Trainer, pl_module: LightningModule, asked: dict[str, list[Question]]
 ) -> dict[str, list[float | None]]:
     """What the base model writes after every prompt; the batches are dealt to the processes."""
+    from numlm.digits import DigitWriter  # here: the options need no generation
+
     model: Any = pl_module.model
     with evaluating(pl_module), trainer.precision_plugin.forward_context():
         # Processes that share weights go on writing until the last of them is done.

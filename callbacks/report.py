@@ -17,7 +17,6 @@ from callbacks import findings
 from callbacks.answer_tables import EXTREME, AnswerTables
 from callbacks.charts import chart_file
 from callbacks.markdown import cell, markdown_template, metric_text, percent
-from callbacks.page import page
 from callbacks.run_files import RunFiles, read_run
 from callbacks.run_folder import run_folder
 from callbacks.tables import FigureTables
@@ -50,6 +49,8 @@ def write_report(folder: Path, author: str | None = None) -> None:
         folder: The run, with its charts drawn.
         author: Name under the title; the git or system user where None.
     """
+    from callbacks.page import page  # here: the options need no Markdown reader
+
     run = read_run(folder)
     texts = {language: report(run, language, author or user_name()) for language in LANGUAGES}
     for language, text in texts.items():

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tensorboard.backend.event_processing import event_accumulator
-
 from callbacks.floors import FLOORS_FILE, Floors
 from callbacks.learning_curve import CURVE_FILE, Curves
 from callbacks.results import Results, load_results
@@ -107,6 +105,9 @@ def read_curves(folder: Path) -> dict[str, Curve]:
 
     What a run that was resumed had logged beyond the checkpoint is not among them.
     """
+    # Here: the options need no reader.
+    from tensorboard.backend.event_processing import event_accumulator
+
     logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it tells how much that was
     events = event_accumulator.EventAccumulator(
         str(folder), size_guidance={event_accumulator.SCALARS: 0}

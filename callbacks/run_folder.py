@@ -9,14 +9,16 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from lightning import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
-from torch.utils.tensorboard import SummaryWriter
 
 from numlm.checkpoint_files import write_whole_text
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 RUN_FILE = "run.json"
 _LOCK_FILE = ".lock"
@@ -55,7 +57,7 @@ class ResultsLogger(TensorBoardLogger):
         self._lock: IO[str] | None = None
 
     @property
-    def experiment(self) -> SummaryWriter:
+    def experiment(self) -> "SummaryWriter":
         """TensorBoard's writer, which Lightning asks for before anything is trained.
 
         Raises:

@@ -14,7 +14,6 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_warn
-from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
 from callbacks.evaluation_data import evaluation_data
 from callbacks.run_folder import RUN_FILE, read_json, run_folder, update_run_record
@@ -101,6 +100,9 @@ class RunRecord(Callback):
         entry = {"step": step, "from": str(trainer.ckpt_path), **_invocation()}
         update_run_record(folder, {"resumed": [*record.get("resumed", []), entry]})
         if isinstance(trainer.logger, TensorBoardLogger):
+            # Here: rarely needed, and not by the options.
+            from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+
             start = SessionLog(status=SessionLog.START)
             again = Event(wall_time=time.time(), step=step, session_log=start)
             trainer.logger.experiment.file_writer.event_writer.add_event(again)

@@ -3,11 +3,11 @@
 from typing import Any, NamedTuple
 
 import torch
+import transformers  # whose names are imported when they are asked for
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import get_cosine_schedule_with_warmup
 
 from numlm.model import NumberLM
 
@@ -61,7 +61,7 @@ def make_optimizer(model: NumberLM, options: OptimizerOptions) -> AdamW:
 
 def make_schedule(optimizer: AdamW, steps: int, warmup_ratio: float) -> LambdaLR:
     """Linear warm-up and cosine decay to zero over so many steps."""
-    schedule: LambdaLR = get_cosine_schedule_with_warmup(
+    schedule: LambdaLR = transformers.get_cosine_schedule_with_warmup(
         optimizer, max(1, int(warmup_ratio * steps)), steps
     )
     return schedule

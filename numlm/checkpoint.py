@@ -5,7 +5,7 @@ import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
@@ -18,13 +18,15 @@ from transformers import (
     AutoTokenizer,
     GenerationConfig,
     PretrainedConfig,
-    PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 from transformers.utils import GENERATION_CONFIG_NAME
 
 from numlm.errors import is_out_of_memory
 from numlm.model_files import first_flaw, flaw, why_not_plain
+
+if TYPE_CHECKING:  # all that models are made of comes with it, and the options need none
+    from transformers import PreTrainedModel
 
 NUMBER_CONFIG = "number_lm.json"
 NUMBER_WEIGHTS = "number_lm.safetensors"
@@ -178,7 +180,7 @@ def backbone_path(path: str) -> str:
 
 def load_backbone(
     path: str, weights: bool = True, trust_remote_code: bool = False, **options: object
-) -> PreTrainedModel:
+) -> "PreTrainedModel":
     """The causal language model of a model folder or hub name, without adapters.
 
     Args:
@@ -203,7 +205,7 @@ def load_backbone(
     return backbone
 
 
-def _random_backbone(path: str, trust_remote_code: bool, **options: object) -> PreTrainedModel:
+def _random_backbone(path: str, trust_remote_code: bool, **options: object) -> "PreTrainedModel":
     config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
     return AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code, **options)
 
@@ -213,7 +215,7 @@ def _whole_backbone(
     trust_remote_code: bool,
     attn_implementation: str | None = None,
     **options: object,
-) -> PreTrainedModel:
+) -> "PreTrainedModel":
     """Refuse what Transformers goes on with: random values for weights that no file has."""
     config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
     # Transformers takes the one in config.json, which may name compiled code on the hub.

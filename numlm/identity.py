@@ -5,11 +5,14 @@ Two are the same if what they are made of is; their names are for people.
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from numlm.checkpoint import tokenizer_fingerprint
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 class ModelMismatchError(ValueError):
@@ -61,7 +64,7 @@ class Identity:
     tokenizer: TokenizerIdentity
 
     @classmethod
-    def of(cls, backbone: PreTrainedModel, base: PreTrainedTokenizerBase) -> Self:
+    def of(cls, backbone: "PreTrainedModel", base: PreTrainedTokenizerBase) -> Self:
         """The identity of a model that is loaded."""
         return cls(
             BackboneIdentity(

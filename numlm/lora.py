@@ -10,15 +10,17 @@ import copy
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from numlm.checkpoint import ADAPTER_WEIGHTS, read_weights
 from numlm.identity import ModelMismatchError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 _PREFIX = "base_model.model."  # of every name in a file of peft
 
@@ -73,7 +75,7 @@ class NumRow(nn.Module):
             return loc.float() @ self.delta
 
 
-def add_adapters(backbone: PreTrainedModel, lora: Lora, base: str) -> None:
+def add_adapters(backbone: "PreTrainedModel", lora: Lora, base: str) -> None:
     """Put adapters into a backbone in place, and freeze everything else of it.
 
     Args:
@@ -107,7 +109,7 @@ def add_adapters(backbone: PreTrainedModel, lora: Lora, base: str) -> None:
             parameter.data = parameter.data.float()
 
 
-def save_adapters(backbone: PreTrainedModel, folder: Path) -> None:
+def save_adapters(backbone: "PreTrainedModel", folder: Path) -> None:
     """Write the adapters of a backbone as peft does."""
     weights = {
         f"{_PREFIX}{name}": tensor.detach().cpu().contiguous()
@@ -119,7 +121,7 @@ def save_adapters(backbone: PreTrainedModel, folder: Path) -> None:
     config.save_pretrained(str(folder))
 
 
-def load_adapters(backbone: PreTrainedModel, file: Path) -> None:
+def load_adapters(backbone: "PreTrainedModel", file: Path) -> None:
     """Read what `save_adapters` wrote into a backbone that has adapters.
 
     Raises:
@@ -143,7 +145,7 @@ def load_adapters(backbone: PreTrainedModel, file: Path) -> None:
     _peft().set_peft_model_state_dict(backbone, weights)
 
 
-def fold_adapters(backbone: PreTrainedModel) -> None:
+def fold_adapters(backbone: "PreTrainedModel") -> None:
     """Add the adapters to the weights that they stand beside, and take them out, in place."""
     layer_type = import_module("peft.tuners.tuners_utils").BaseTunerLayer
     for name, layer in list(backbone.named_modules()):
@@ -153,7 +155,7 @@ def fold_adapters(backbone: PreTrainedModel) -> None:
     del backbone.peft_config
 
 
-def _adapter_weights(backbone: PreTrainedModel) -> dict[str, Tensor]:
+def _adapter_weights(backbone: "PreTrainedModel") -> dict[str, Tensor]:
     # Without `save_embedding_layers=False` peft adds both tables where a row was added for <NUM>.
     weights: dict[str, Tensor] = _peft().get_peft_model_state_dict(
         backbone, save_embedding_layers=False

@@ -9,18 +9,16 @@ in `numlm.pretrained`, how its weights are spread over devices in `numlm.shardin
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from numlm import clock
 from numlm.batch import IGNORE, Batch, positions_of, take_positions
 from numlm.calibration import Calibration
 from numlm.checkpoint import context_length
 from numlm.embedding import NumberEmbedding
-from numlm.generation import Continuation, write
 from numlm.heads import Abduction, Latent, TokenHead, starting_scale
 from numlm.identity import Identity
 from numlm.lora import Lora, NumRow
@@ -30,6 +28,11 @@ from numlm.prediction import Prediction, inference, predict_batch
 from numlm.pretrained import Pretrained
 from numlm.reading import WINDOW, TextNumbers
 from numlm.tokenization import NumberTokenizer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from numlm.generation import Continuation
 
 FIGURES = ("loss", "token", "value", "pointer")
 
@@ -83,7 +86,7 @@ class NumberLM(Pretrained):
 
     def __init__(
         self,
-        backbone: PreTrainedModel,
+        backbone: "PreTrainedModel",
         tokenizer: NumberTokenizer,
         token_head: TokenHead,
         number_head: NumberHead,
@@ -247,8 +250,10 @@ class NumberLM(Pretrained):
                 for prediction in predict_batch(self, prompts[start : start + batch_size])
             ]
 
-    def generate(self, prompts: Sequence[str], **options: Any) -> list[Continuation]:  # noqa: ANN401
+    def generate(self, prompts: Sequence[str], **options: Any) -> "list[Continuation]":  # noqa: ANN401
         """Continue prompts; see `numlm.generation.write` for the options."""
+        from numlm.generation import write  # here: only writing needs Transformers' generation
+
         return write(self, prompts, **options)
 
     def generate_text(self, prompts: Sequence[str], **options: Any) -> list[str]:  # noqa: ANN401

@@ -15,12 +15,11 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from safetensors.torch import save_file
 from torch import nn
-from transformers import PreTrainedModel
 
 from numlm import clock
 from numlm.calibration import Calibration
@@ -51,12 +50,15 @@ from numlm.lora import (
 from numlm.number_head import NumberHead
 from numlm.tokenization import NumberTokenizer
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 
 class Pretrained(nn.Module):
     """What a model of numbers is made of, where it comes from and where it goes."""
 
     tokenizer: NumberTokenizer
-    backbone: PreTrainedModel
+    backbone: "PreTrainedModel"
     number_embedding: NumberEmbedding
     abduction: Abduction
     token_head: TokenHead
@@ -330,7 +332,7 @@ def _described_in(path: str) -> Iterator[None]:
         ) from None
 
 
-def _checkpoint_activations(backbone: PreTrainedModel) -> None:
+def _checkpoint_activations(backbone: "PreTrainedModel") -> None:
     """Let the layers keep nothing for the backward pass but what goes into them."""
     # The name until Transformers 5.22, and the one since.
     enable = getattr(
@@ -339,7 +341,7 @@ def _checkpoint_activations(backbone: PreTrainedModel) -> None:
     enable({"use_reentrant": False})
 
 
-def _make_room(backbone: PreTrainedModel, num_token_id: int) -> int:
+def _make_room(backbone: "PreTrainedModel", num_token_id: int) -> int:
     """Add a row for `<NUM>` where the embedding table has no spare one; the number of rows."""
     rows: int = backbone.get_input_embeddings().weight.shape[0]
     if num_token_id >= rows:

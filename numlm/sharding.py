@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+import transformers  # whose names are imported when they are asked for
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import (
@@ -20,7 +21,6 @@ from torch.distributed.fsdp import (
     register_fsdp_forward_method,
 )
 from torch.distributed.tensor import DTensor
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from numlm.pretrained import Pretrained
 
@@ -47,7 +47,8 @@ def load_sharded(
     """
     model = load() if dist.get_rank() == 0 else load(empty=True)
     device = torch.device(mesh.device_type)
-    layers = [m for m in model.backbone.modules() if isinstance(m, GradientCheckpointingLayer)]
+    layer_type = transformers.modeling_layers.GradientCheckpointingLayer
+    layers = [module for module in model.backbone.modules() if isinstance(module, layer_type)]
     if not layers:
         raise ValueError(f"{type(model.backbone).__name__} has no layers that could be sharded")
     policy = MixedPrecisionPolicy(
