@@ -66,6 +66,27 @@ _MENDABLE = (
 class NumberLMCLI(LightningCLI):
     """LightningCLI of one module and one data module, which share the model and the seed."""
 
+    def __init__(self, args: ArgsType) -> None:
+        self.arguments = sys.argv[1:] if args is None else args
+        defaults = [str(DEFAULT_CONFIG)]
+        super().__init__(
+            NumberLMModule,
+            NumberDataModule,
+            save_config_kwargs={"overwrite": True},
+            auto_configure_optimizers=False,
+            parser_kwargs={
+                name: {"default_config_files": defaults} for name in self.subcommands()
+            },
+            args=args,
+        )
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # there it is static
+        """The one that is asked for, since each takes a while to set up; all if none is."""
+        known = LightningCLI.subcommands()
+        if isinstance(self.arguments, list) and self.arguments and self.arguments[0] in known:
+            return {self.arguments[0]: known[self.arguments[0]]}
+        return known
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The data module tokenizes with the model's tokenizer; one seed makes a run another."""
         parser.link_arguments("model.qwen_model_path", "data.qwen_model_path")
@@ -83,7 +104,6 @@ class NumberLMCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse; of a run that is to go on its options come first, and those given win."""
-        self.arguments = sys.argv[1:] if args is None else args
         super().parse_arguments(parser, args)
         config = self.config[self.config.subcommand]
         if config.get("ckpt_path") not in KEYWORDS:
@@ -191,18 +211,8 @@ def main(args: ArgsType = None) -> NumberLMCLI:
     warnings.filterwarnings("ignore", message="LightningCLI.s args parameter.*")
     # What is logged at an epoch's end is the same on every process already.
     warnings.filterwarnings("ignore", message=".*recommended to use `self.log.*sync_dist=True.*")
-    defaults = {"default_config_files": [str(DEFAULT_CONFIG)]}
     try:
-        return NumberLMCLI(
-            NumberLMModule,
-            NumberDataModule,
-            save_config_kwargs={"overwrite": True},
-            auto_configure_optimizers=False,
-            parser_kwargs={
-                subcommand: defaults for subcommand in ("fit", "validate", "test", "predict")
-            },
-            args=["fit"] if args is None and len(sys.argv) == 1 else args,
-        )
+        return NumberLMCLI(["fit"] if args is None and len(sys.argv) == 1 else args)
     except _MENDABLE as error:
         raise SystemExit(f"error: {error}") from None
     except KeyboardInterrupt:
