@@ -84,15 +84,14 @@ def _facts(random: Random, sample: Sampler, facts: int, asks: int, aside_share: 
     stated = with_asides(random, scene.statements(templates), scene.language, held_out=False).parts
     stop = full_stop(scene.language)
     asked: list[str] = []
-    answers: list[int] = []
+    ends: list[int] = []  # where what asks ends in its answer
     for _ in range(asks):
         ask = scene.write(random.choice(asking), random.randrange(facts))
         if aside_share:  # drawing nothing leaves the checkpoint's stream as it was
             aside = with_asides(random, [ask], scene.language, held_out=False, share=aside_share)
             asked += aside.parts[:-1]
-        before = join_sentences([*stated, *asked, ask], scene.language)
-        answers.append(sum(1 for _ in find_numbers(before)) - 1)
+        ends.append(len(join_sentences([*stated, *asked, ask], scene.language)))
         asked.append(ask + (scene.unit if random.random() < 0.5 else "") + stop)
-    return Example(
-        join_sentences([*stated, *asked], scene.language), tuple(answers), scene.language
-    )
+    text = join_sentences([*stated, *asked], scene.language)
+    place = {end: index for index, (_, end, _) in enumerate(find_numbers(text))}
+    return Example(text, tuple(place[end] for end in ends), scene.language)

@@ -80,9 +80,10 @@ def parse_value(surface: str) -> float | None:
     if not _WRITTEN.fullmatch(text):
         raise ValueError(f"{surface[:40]!r} is not written as a number, such as '-1,234.5' is")
     value = float(text)
-    mantissa = re.split("[eE]", text)[0]
-    underflows = value == 0.0 and any(digit in mantissa for digit in "123456789")
-    return None if math.isinf(value) or underflows else value
+    if value == 0.0:
+        mantissa = re.split("[eE]", text)[0]
+        return None if any(digit in mantissa for digit in "123456789") else value
+    return None if math.isinf(value) else value
 
 
 def find_surfaces(text: str) -> Iterator[tuple[int, int, str]]:
