@@ -282,7 +282,8 @@ class NumberLMModule(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW with two learning rates, linear warm-up and cosine decay."""
-        optimizer = make_optimizer(self.model, self.options)
+        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        optimizer = make_optimizer(self.model, self.options, fused=not scaled)
         schedule = make_schedule(
             optimizer, int(self.trainer.estimated_stepping_batches), self.warmup_ratio
         )

@@ -24,6 +24,7 @@ from transformers.utils import GENERATION_CONFIG_NAME
 
 from numlm.errors import is_out_of_memory
 from numlm.model_files import first_flaw, flaw, why_not_plain
+from numlm.packing import PER_TEXT
 
 if TYPE_CHECKING:  # all that models are made of comes with it, and the options need none
     from transformers import PreTrainedModel
@@ -187,7 +188,8 @@ def load_backbone(
         path: Folder or hub name.
         weights: Whether to load weights; without, the architecture with random ones.
         trust_remote_code: Whether code that comes with the model may run.
-        **options: Given to Transformers: `dtype`, `attn_implementation`.
+        **options: Given to Transformers: `dtype`, `attn_implementation`; "sdpa" takes packed texts
+            where the architecture can (`numlm.attention`).
 
     Raises:
         ModelNotFoundError: As `resolve_model_path`, or if the hub does not give it.
@@ -202,6 +204,10 @@ def load_backbone(
     )
     if not weights and settings is not None:
         backbone.generation_config = GenerationConfig.from_dict(settings)
+    from numlm.attention import can_pack  # here: the options need no attention
+
+    if options.get("attn_implementation") == "sdpa" and can_pack(backbone):
+        backbone.set_attn_implementation(PER_TEXT)
     return backbone
 
 

@@ -19,6 +19,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from numlm.vocabulary_loss import (
+    Shift,
+    Terms,
+    one_vs_rest_loss,
+    one_vs_rest_terms,
+    softmax_loss,
+)
+
+ALL = slice(None)
 THRESHOLD = 10.0  # where one-vs-rest starts to say yes; about the greatest score of a base model
 
 
@@ -74,12 +83,13 @@ class TokenHead(nn.Module, ABC):
         self.rows = rows
 
     @abstractmethod
-    def scores(self, latent: Latent, weight: Tensor) -> Tensor:
+    def scores(self, latent: Latent, weight: Tensor, tile: slice = ALL) -> Tensor:
         """Scores (..., V) float32, greater for a more probable token.
 
         Args:
             latent: The latent cause at the asking positions.
             weight: (V, H) output weights.
+            tile: Which tokens to score, if not all.
         """
 
     def score_shift(self, latent: Latent, shift: Tensor) -> Tensor:
@@ -87,36 +97,59 @@ class TokenHead(nn.Module, ABC):
         return shift
 
     @abstractmethod
-    def loss(self, scores: Tensor, labels: Tensor) -> Tensor:
-        """Loss (N,) in nats of scores (N, V) for labels (N,); lower is better."""
+    def loss(
+        self, latent: Latent, weight: Tensor, labels: Tensor, shift: Shift | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Sum of the losses, a scalar in nats, and the probabilities (N,) of the labels.
+
+        It is taken in tiles, gradients with it, and never holds all scores. The probabilities have
+        no gradient.
+
+        Args:
+            latent: The latent cause at N positions.
+            weight: (V, H) output weights.
+            labels: (N,) the tokens that are right.
+            shift: What is added to the location of one token's score.
+        """
 
     @abstractmethod
+    def log_weights(self, scores: Tensor) -> Tensor:
+        """Logarithms (..., V) of what probabilities are proportional to, elementwise."""
+
+    @abstractmethod
+    def prob_from(self, log_weight: Tensor, total: Tensor) -> Tensor:
+        """Probability (...) of a token of this log weight, `total` being that of all together."""
+
     def prob(self, scores: Tensor, token_id: int) -> Tensor:
         """Probability (...) of one token from scores (..., V)."""
+        weights = self.log_weights(scores)
+        return self.prob_from(weights[..., token_id], weights.logsumexp(-1))
 
-    @abstractmethod
     def log_probs(self, scores: Tensor) -> Tensor:
         """Log-probabilities (..., V) of the next token, which sum to one, in nats."""
+        return self.log_weights(scores).log_softmax(-1)
 
 
 class SoftmaxHead(TokenHead):
     """Softmax on the location of the scores: one distribution over all tokens."""
 
-    def scores(self, latent: Latent, weight: Tensor) -> Tensor:
+    def scores(self, latent: Latent, weight: Tensor, tile: slice = ALL) -> Tensor:
         """Logits."""
-        return functional.linear(latent.loc.to(weight.dtype), weight).float()
+        return functional.linear(latent.loc.to(weight.dtype), weight[tile]).float()
 
-    def loss(self, scores: Tensor, labels: Tensor) -> Tensor:
+    def loss(
+        self, latent: Latent, weight: Tensor, labels: Tensor, shift: Shift | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Cross-entropy."""
-        return functional.cross_entropy(scores, labels, reduction="none")
+        return softmax_loss(latent.loc, weight, labels, shift)
 
-    def prob(self, scores: Tensor, token_id: int) -> Tensor:
+    def log_weights(self, scores: Tensor) -> Tensor:
+        """The logits."""
+        return scores
+
+    def prob_from(self, log_weight: Tensor, total: Tensor) -> Tensor:
         """Softmax probability."""
-        return (scores[..., token_id] - scores.logsumexp(-1)).exp()
-
-    def log_probs(self, scores: Tensor) -> Tensor:
-        """Log-softmax."""
-        return scores.log_softmax(-1)
+        return (log_weight - total).exp()
 
 
 class OneVsRestHead(TokenHead):
@@ -134,32 +167,36 @@ class OneVsRestHead(TokenHead):
     def __init__(self, rows: int) -> None:
         super().__init__(rows)
         self.threshold = nn.Parameter(torch.full((rows,), THRESHOLD))
+        self.terms: Terms = one_vs_rest_terms  # `numlm.compilation` puts a compiled one here
 
-    def scores(self, latent: Latent, weight: Tensor) -> Tensor:
+    def scores(self, latent: Latent, weight: Tensor, tile: slice = ALL) -> Tensor:
         """Standardized distances to the thresholds."""
-        loc = functional.linear(latent.loc.to(weight.dtype), weight).float()
-        return (loc - self.threshold) / latent.scale
+        loc = functional.linear(latent.loc.to(weight.dtype), weight[tile]).float()
+        return (loc - self.threshold[tile]) / latent.scale
 
     def score_shift(self, latent: Latent, shift: Tensor) -> Tensor:
         """The shift in units of the scale."""
         return shift / latent.scale[..., 0]
 
-    def loss(self, scores: Tensor, labels: Tensor) -> Tensor:
+    def loss(
+        self, latent: Latent, weight: Tensor, labels: Tensor, shift: Shift | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Sum of V binary cross-entropies: `-log P_y - sum of log(1 - P_k) over k != y`."""
-        one = torch.ones_like(scores)
-        log_not = (torch.atan2(one, scores) / math.pi).log()
-        chosen = labels[:, None]
-        log_yes = self.prob_of(scores.gather(-1, chosen)).log()
-        return (log_not.gather(-1, chosen) - log_yes)[:, 0] - log_not.sum(-1)
+        return one_vs_rest_loss(
+            latent.loc, latent.scale, weight, self.threshold, labels, shift, self.terms
+        )
+
+    def log_weights(self, scores: Tensor) -> Tensor:
+        """Logarithms of the decisions' probabilities."""
+        return self.prob_of(scores).log()
+
+    def prob_from(self, log_weight: Tensor, total: Tensor) -> Tensor:
+        """P(S_k > C_k), whatever the others' are."""
+        return log_weight.exp()
 
     def prob(self, scores: Tensor, token_id: int) -> Tensor:
-        """P(S_k > C_k)."""
+        """P(S_k > C_k), of its score alone."""
         return self.prob_of(scores[..., token_id])
-
-    def log_probs(self, scores: Tensor) -> Tensor:
-        """The decisions' probabilities, normalised: `log P_k - log(sum of P)`."""
-        log_yes = self.prob_of(scores).log()
-        return log_yes - log_yes.logsumexp(-1, keepdim=True)
 
     @staticmethod
     def prob_of(scores: Tensor) -> Tensor:

@@ -19,15 +19,17 @@ from numlm.batch import IGNORE, Batch, positions_of, take_positions
 from numlm.calibration import Calibration
 from numlm.checkpoint import context_length
 from numlm.embedding import NumberEmbedding
-from numlm.heads import Abduction, Latent, TokenHead, starting_scale
+from numlm.heads import ALL, Abduction, Latent, TokenHead, starting_scale
 from numlm.identity import Identity
 from numlm.lora import Lora, NumRow
 from numlm.losses import Term, ValueLoss, pointer_nll, value_nll
 from numlm.number_head import NumberAnswer, NumberHead
+from numlm.packing import PER_TEXT, Packing
 from numlm.prediction import Prediction, inference, predict_batch
 from numlm.pretrained import Pretrained
 from numlm.reading import WINDOW, TextNumbers
 from numlm.tokenization import NumberTokenizer
+from numlm.vocabulary_loss import Shift
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -133,29 +135,59 @@ class NumberLM(Pretrained):
         return embeddings + self.number_embedding(number_features).to(embeddings.dtype)
 
     def forward(self, batch: Batch) -> Latent:
-        """Latent cause at every position, loc (B, T, H) and scale (B, T, 1)."""
-        outputs = self.backbone.base_model(
-            inputs_embeds=self.embed(batch.input_ids, batch.number_features),
-            attention_mask=batch.attention_mask,
-            use_cache=False,
+        """Latent cause at every position, loc (B, T, H) and scale (B, T, 1); of padding any."""
+        if self.backbone.config._attn_implementation != PER_TEXT:
+            embeddings = self.embed(batch.input_ids, batch.number_features)
+            return self._read(embeddings, attention_mask=batch.attention_mask)
+        packing = Packing.of(batch.attention_mask)
+        embeddings = self.embed(packing.pack(batch.input_ids), packing.pack(batch.number_features))
+        latent = self._read(
+            embeddings, attention_mask=packing.table, position_ids=packing.position_ids
         )
+        return Latent(packing.unpack(latent.loc), packing.unpack(latent.scale, padding=1.0))
+
+    def _read(self, embeddings: Tensor, **options: Tensor) -> Latent:
+        """Latent cause of embeddings (B, T, H)."""
+        outputs = self.backbone.base_model(inputs_embeds=embeddings, use_cache=False, **options)
         return self.abduction(outputs.last_hidden_state)
 
-    def token_scores(self, latent: Latent) -> Tensor:
-        """Scores (..., V) of the next token; greater is more probable.
+    def token_scores(self, latent: Latent, tile: slice = ALL) -> Tensor:
+        """Scores (..., V) of the next token in float32; greater is more probable.
 
-        Training may take the product in 16 bits. What is measured or written is chosen in float32:
+        What is measured or written is chosen in float32, whatever training takes its products in:
         scores of 8 bits are often equal, and ranks among equals are luck.
+
+        Args:
+            latent: The latent cause at the asking positions.
+            tile: Which tokens to score, if not all.
         """
-        exact = torch.autocast(latent.loc.device.type, enabled=False)
-        with nullcontext() if self.training else exact:
-            scores = self.token_head.scores(latent, self.backbone.get_output_embeddings().weight)
-        if self.num_row is None:
-            return scores
-        shift = self.token_head.score_shift(latent, self.num_row(latent.loc))
-        num_id = torch.full((1,), self.tokenizer.num_token_id, device=scores.device)
-        # In place, and not by a slice, whose gradient would be a second table of scores.
-        return scores.index_add_(-1, num_id, shift[..., None])
+        with self._exact(latent.loc):
+            scores = self.token_head.scores(latent, self._output_weight(), tile)
+        num_id = self.tokenizer.num_token_id
+        first, last, _ = tile.indices(self.token_head.rows)
+        if self.num_row is not None and first <= num_id < last:
+            shift = self.token_head.score_shift(latent, self.num_row(latent.loc))
+            scores[..., num_id - first] += shift
+        return scores
+
+    def token_loss(self, latent: Latent, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Sum of the token losses at N positions in nats, and the labels' probabilities (N,).
+
+        Training may take the products in 16 bits.
+        """
+        shift = None
+        if self.num_row is not None:
+            shift = Shift(self.tokenizer.num_token_id, self.num_row(latent.loc))
+        with nullcontext() if self.training else self._exact(latent.loc):
+            return self.token_head.loss(latent, self._output_weight(), labels, shift)
+
+    def _output_weight(self) -> Tensor:
+        weight: Tensor = self.backbone.get_output_embeddings().weight
+        return weight
+
+    @staticmethod
+    def _exact(like: Tensor) -> torch.autocast:
+        return torch.autocast(like.device.type, enabled=False)
 
     def slots(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Positions (B, A) whose next label is `<NUM>`, and which are real (B, A)."""
@@ -204,20 +236,18 @@ class NumberLM(Pretrained):
         latent = self(batch)
         labels = batch.labels[:, 1:]
         labelled = labels != IGNORE
-        scores = self.token_scores(
-            Latent(latent.loc[:, :-1][labelled], latent.scale[:, :-1][labelled])
-        )
         labels = labels[labelled]
-        token = Term(self.token_head.loss(scores, labels).sum(), labelled.sum())
+        token_loss, p_label = self.token_loss(
+            Latent(latent.loc[:, :-1][labelled], latent.scale[:, :-1][labelled]), labels
+        )
+        token = Term(token_loss, labelled.sum())
 
         positions, real = self.slots(batch)
         answer = self.number_answer(latent, batch, positions)
         targets = take_positions(batch.number_values[:, 1:], positions)
         gate = torch.ones_like(answer.magnitude)
-        p_number = self.token_head.prob(scores, self.tokenizer.num_token_id)[
-            labels == self.tokenizer.num_token_id
-        ]
-        gate[real] = gate_alpha + (1 - gate_alpha) * p_number.detach()
+        p_number = p_label[labels == self.tokenizer.num_token_id]
+        gate[real] = gate_alpha + (1 - gate_alpha) * p_number
         # Rows without a number leave a zero that still reaches every head, as several processes
         # need.
         value, pointer = value_loss(answer, targets) * real, pointer_nll(answer, targets) * real

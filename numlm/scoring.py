@@ -7,6 +7,7 @@ from torch import Tensor
 
 from numlm.batch import IGNORE, Batch, positions_of, take_positions
 from numlm.calibration import INTERVAL
+from numlm.choice import choose
 from numlm.heads import Latent
 from numlm.model import NumberLM
 
@@ -71,24 +72,22 @@ def score_batch(model: NumberLM, batch: Batch) -> Scores:
     num_id = model.tokenizer.num_token_id
     labels = batch.labels[:, 1:]
     rows, positions = (labels != IGNORE).nonzero(as_tuple=True)
-    scores = model.token_scores(Latent(latent.loc[rows, positions], latent.scale[rows, positions]))
     right = labels[rows, positions]
-    num_scores = scores[:, num_id]
-    rank = 1 + (scores > num_scores[:, None]).sum(-1)
-    # <NUM> is said where nothing scores higher; elsewhere what is said scores highest.
-    said = torch.where(rank == 1, num_id, scores.argmax(-1))
+    choice = choose(
+        model, Latent(latent.loc[rows, positions], latent.scale[rows, positions]), right
+    )
+    said = choice.said
     is_said, is_right = said == num_id, right == num_id
 
     record = batch.record_ids[rows]
     plain = ~((batch.labels == num_id).any(-1))[rows]
-    nll = -model.token_head.log_probs(scores).gather(-1, right[:, None])[:, 0].double()
     counted = torch.stack(
         [
             is_said & is_right,
             is_said & ~is_right,
             ~is_said & is_right,
             torch.ones_like(is_said),
-            nll * plain,
+            choice.nll.double() * plain,
             plain,
         ],
         dim=-1,
@@ -97,8 +96,7 @@ def score_batch(model: NumberLM, batch: Batch) -> Scores:
     records.index_add_(0, rows, counted)
     wrong = is_said != is_right
     rank_at, prob_at = (
-        _at(values, rows, positions, labels)
-        for values in (rank, model.token_head.prob(scores, num_id))
+        _at(values, rows, positions, labels) for values in (choice.rank, choice.prob)
     )
     return Scores(
         slots=_score_slots(model, batch, latent, rank_at, prob_at).cpu(),

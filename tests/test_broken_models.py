@@ -20,6 +20,7 @@ from numlm.checkpoint import ModelNotFoundError, load_context_length, load_token
 from numlm.identity import ModelMismatchError
 from numlm.lora import Lora
 from numlm.model import NumberLM
+from numlm.packing import PER_TEXT
 from train import main
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -187,7 +188,7 @@ def test_a_configuration_chooses_no_kernel_of_the_hub(tmp_path: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     config["_attn_implementation"] = "somebody/kernel"
     (folder / "config.json").write_text(json.dumps(config))
-    assert NumberLM.from_pretrained(folder).backbone.config._attn_implementation == "sdpa"
+    assert NumberLM.from_pretrained(folder).backbone.config._attn_implementation == PER_TEXT
 
 
 CODE = """

@@ -1,6 +1,5 @@
 """What a step holds: recomputed layers, scores where labels ask, and what is said when it is short."""
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from torch.utils._pytree import tree_leaves
 from transformers import PreTrainedConfig, Qwen3Config
 
 from lightning_modules.number_lm import NumberLMModule
+from numlm import vocabulary_loss
 from numlm.batch import Batch, Record, collate
 from numlm.heads import Latent, OneVsRestHead, SoftmaxHead, TokenHead
 from numlm.model import NumberLM
@@ -97,32 +97,35 @@ def test_layers_are_computed_again_in_a_trainer(embedded_data: Any, tmp_path: Pa
 
 
 class Largest(TorchDispatchMode):
-    """The greatest number of rows of a table over the vocabulary, by type.
+    """The most elements of a tensor with a column for every position and a row for tokens."""
 
-    The output weights, transposed for a product, are such a table too, and left out.
-    """
-
-    def __init__(self, weight: torch.Tensor) -> None:
+    def __init__(self, positions: int, hidden_size: int) -> None:
         super().__init__()
-        self.vocabulary, self.hidden_size = weight.shape
-        self.rows: dict[torch.dtype, int] = {}
+        self.positions, self.hidden_size = positions, hidden_size
+        self.scores: dict[torch.dtype, int] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(result):
-            if isinstance(tensor, torch.Tensor) and tensor.shape[-1:] == (self.vocabulary,):
-                rows = math.prod(tensor.shape[:-1])
-                if rows == self.hidden_size:
-                    continue
-                self.rows[tensor.dtype] = max(self.rows.get(tensor.dtype, 0), rows)
+            if isinstance(tensor, torch.Tensor) and tensor.ndim == 2:
+                rows, columns = tensor.shape
+                if rows <= self.positions and columns > self.hidden_size:
+                    self.scores[tensor.dtype] = max(
+                        self.scores.get(tensor.dtype, 0), rows * columns
+                    )
         return result
 
 
 @pytest.mark.parametrize("head", [SoftmaxHead, OneVsRestHead])
 @pytest.mark.parametrize("mixed", [False, True])
-def test_scores_are_made_where_a_label_asks_only(head: type[TokenHead], mixed: bool) -> None:
-    """Three prompts of many tokens with short answers, forward and backward."""
+def test_scores_are_made_in_tiles_where_a_label_asks_only(
+    head: type[TokenHead], mixed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prompts of many tokens with short answers, forward and backward."""
     model = NumberLM.from_pretrained(EMBEDDED, token_head=head)
+    vocabulary, hidden_size = model.backbone.get_output_embeddings().weight.shape
+    tile = 2 if head is SoftmaxHead else vocabulary // 4
+    monkeypatch.setattr(vocabulary_loss, "tile_size", lambda *_: tile)
     records = []
     for text in ["The red lamp shows 42.5 volts in the hall. So it is 42.5"] * 3:
         ids = model.tokenizer.encode(text).input_ids
@@ -130,13 +133,16 @@ def test_scores_are_made_where_a_label_asks_only(head: type[TokenHead], mixed: b
     batch = collate(records, model.tokenizer.num_token_id, model.tokenizer.pad_token_id)
     labels = int((batch.labels[:, 1:] != -100).sum())
     assert labels == 6 < batch.input_ids.numel() // 5
-    with Largest(model.backbone.get_output_embeddings().weight) as largest:
+    latent = model(batch)
+    at = Latent(*(part[:, -3:-1].flatten(0, 1) for part in latent))
+    with Largest(labels, hidden_size) as largest:
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed):
-            total = model.losses(batch).total(1.0)
-        total.backward()
-    assert largest.rows[torch.float32] == labels
-    assert max(largest.rows.values()) == labels
-    assert (torch.bfloat16 in largest.rows) == mixed
+            loss, _ = model.token_loss(at, batch.labels[:, -2:].flatten())
+        loss.backward()
+    most = 2 * vocabulary if head is SoftmaxHead else labels * tile
+    assert largest.scores[torch.float32] == most
+    assert max(largest.scores.values()) == most
+    assert (torch.bfloat16 in largest.scores) == mixed
 
 
 @pytest.fixture
@@ -172,8 +178,14 @@ def test_what_is_measured_is_scored_in_float32(mixed_model: tuple[NumberLM, Batc
     with torch.autocast("cpu", enabled=False):
         exact = at.loc @ model.backbone.get_output_embeddings().weight.T
     with torch.no_grad():
-        assert not torch.allclose(model.train().token_scores(at), exact, rtol=1e-5, atol=1e-5)
-        torch.testing.assert_close(model.eval().token_scores(at), exact, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(model.token_scores(at), exact, rtol=1e-5, atol=1e-5)
+        rows = Latent(at.loc.flatten(0, 1), at.scale.flatten(0, 1))
+        labels = batch.input_ids[:, 1:].flatten()
+        expected = torch.nn.functional.cross_entropy(
+            exact.flatten(0, 1), labels, reduction="sum"
+        ).item()
+        assert model.train().token_loss(rows, labels)[0].item() != pytest.approx(expected, 1e-6)
+        assert model.eval().token_loss(rows, labels)[0].item() == pytest.approx(expected, 1e-6)
 
 
 class Greedy(Callback):
