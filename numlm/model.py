@@ -18,6 +18,7 @@ from numlm import clock
 from numlm.batch import IGNORE, Batch, positions_of, take_positions
 from numlm.calibration import Calibration
 from numlm.checkpoint import context_length
+from numlm.compilation import compiled_if
 from numlm.embedding import NumberEmbedding
 from numlm.heads import ALL, Abduction, Latent, TokenHead, starting_scale
 from numlm.identity import Identity
@@ -148,7 +149,10 @@ class NumberLM(Pretrained):
 
     def _read(self, embeddings: Tensor, **options: Tensor) -> Latent:
         """Latent cause of embeddings (B, T, H)."""
-        outputs = self.backbone.base_model(inputs_embeds=embeddings, use_cache=False, **options)
+        with compiled_if(self.training):
+            outputs = self.backbone.base_model(
+                inputs_embeds=embeddings, use_cache=False, **options
+            )
         return self.abduction(outputs.last_hidden_state)
 
     def token_scores(self, latent: Latent, tile: slice = ALL) -> Tensor:
@@ -178,7 +182,8 @@ class NumberLM(Pretrained):
         shift = None
         if self.num_row is not None:
             shift = Shift(self.tokenizer.num_token_id, self.num_row(latent.loc))
-        with nullcontext() if self.training else self._exact(latent.loc):
+        precision = nullcontext() if self.training else self._exact(latent.loc)
+        with precision, compiled_if(self.training):
             return self.token_head.loss(latent, self._output_weight(), labels, shift)
 
     def _output_weight(self) -> Tensor:
@@ -261,7 +266,8 @@ class NumberLM(Pretrained):
 
     def write_tokens(self, **options: Any) -> Tensor:  # noqa: ANN401
         """The backbone's own `generate`: what it writes with tokens alone, numbers as digits."""
-        return self.backbone.generate(**options)
+        with compiled_if(False):
+            return self.backbone.generate(**options)
 
     def predict(self, prompts: Sequence[str], batch_size: int = 32) -> list[Prediction]:
         """The number that comes after each prompt; see `numlm.prediction.predict_batch`.

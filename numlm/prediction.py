@@ -10,6 +10,7 @@ from torch import Tensor
 
 from numlm.batch import Batch, Record, collate, take_positions
 from numlm.calibration import INTERVAL
+from numlm.compilation import compiled_if
 from numlm.heads import Latent
 from numlm.parsing import render
 
@@ -53,7 +54,7 @@ def inference(model: torch.nn.Module) -> Iterator[None]:
     was_training = model.training
     model.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), compiled_if(False):
             yield
     finally:
         model.train(was_training)
