@@ -93,23 +93,23 @@ class DigitWriter:
             attention_mask=mask.long().to(device),
             max_new_tokens=self.max_new_tokens,
             do_sample=False,
+            use_cache=True,  # which a model that was trained without it says no to
             repetition_penalty=1.0,  # which the files of chat models set, and digits are repeated
             pad_token_id=self.tokenizer.eos_token_id or 0,
-            stopping_criteria=StoppingCriteriaList([_Finished(self._ends, longest)]),
+            stopping_criteria=StoppingCriteriaList([_Finished(self._ends)]),
         )
         texts = self.tokenizer.batch_decode(written[:, longest:], skip_special_tokens=True)
         return [leading_number(text) for text in texts]
 
 
 class _Finished(StoppingCriteria):
-    """Whether a text has a token that ends a number."""
+    """Whether the token that was written ends a number; generation keeps what has ended."""
 
-    def __init__(self, ends: Tensor, start: int) -> None:
+    def __init__(self, ends: Tensor) -> None:
         self.ends = ends
-        self.start = start
 
     def __call__(self, input_ids: Tensor, scores: Tensor, **_: object) -> Tensor:
-        return self.ends[input_ids[:, self.start :]].any(-1)
+        return self.ends[input_ids[:, -1]]
 
 
 def leading_number(text: str) -> float | None:

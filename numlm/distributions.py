@@ -5,10 +5,12 @@ is exact.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from numlm.clock import shortest_decimal
 
@@ -89,6 +91,21 @@ class ValueMixture:
     loc: Tensor
     scale: Tensor
 
+    @classmethod
+    def joined(cls, mixtures: "Sequence[ValueMixture]") -> "ValueMixture":
+        """The rows of several in one, those with fewer atoms filled up with atoms of weight 0."""
+        most = max(mixture.atoms.shape[-1] for mixture in mixtures)
+        atoms, weights = (
+            torch.cat([functional.pad(part, (0, most - part.shape[-1])) for part in parts])
+            for parts in ([m.atoms for m in mixtures], [m.weights for m in mixtures])
+        )
+        return cls(
+            atoms,
+            weights,
+            torch.cat([m.loc for m in mixtures]),
+            torch.cat([m.scale for m in mixtures]),
+        )
+
     @property
     def new(self) -> Tensor:
         """(N,) probability of a new number."""
@@ -133,12 +150,15 @@ class ValueMixture:
         half of the probability, that number itself, which the rest would move the median from by
         less than the scale. The column is -1 where a new value is more probable than a copy.
         """
-        median, source = self.quantile(0.5)
+        new = self.new
         at_loc = self.atoms == self.loc[:, None]
-        anchored = at_loc.any(-1) & ((self.weights * at_loc).sum(-1) + self.new > 0.5)
-        median = torch.where(anchored, self.loc, median)
-        source = torch.where(anchored, at_loc.long().argmax(-1), source)
-        return median, source.masked_fill(self.new > 0.5, -1)
+        anchored = at_loc.any(-1) & ((self.weights * at_loc).sum(-1) + new > 0.5)
+        point, source = self.loc, at_loc.long().argmax(-1)
+        if not anchored.all():  # which they are as a rule, and a median is what takes long
+            median, column = self.quantile(0.5)
+            point = torch.where(anchored, point, median)
+            source = torch.where(anchored, source, column)
+        return point, source.masked_fill(new > 0.5, -1)
 
     def printed(self) -> Tensor:
         """The point prediction as it is written (N,), float64.
@@ -159,36 +179,38 @@ class ValueMixture:
     def interval(self, level: Tensor) -> tuple[Tensor, Tensor]:
         """Ends (N,) of the central intervals of levels (N,), finite for a level of 1 too."""
         level = level.clamp(max=1 - 2.0**-50)
-        return self.quantile((1 - level) / 2)[0], self.quantile((1 + level) / 2)[0]
+        low, high = self.quantile(torch.stack([1 - level, 1 + level]) / 2)[0]
+        return low, high
 
     def quantile(self, level: Tensor | float) -> tuple[Tensor, Tensor]:
         """The least x with `cdf(x) >= level`.
 
         Args:
-            level: In (0, 1), one for all or (N,).
+            level: In (0, 1), one for all, (N,), or several for each, (L, N).
 
         Returns:
-            x: (N,) float64. An atom is returned exactly as it is.
-            source: (N,) int64, the column of that atom, or -1 for a new number.
+            x: (N,) or (L, N) float64. An atom is returned exactly as it is.
+            source: The same shape, int64, the column of that atom, or -1 for a new number.
         """
         level = torch.as_tensor(level, dtype=self.loc.dtype, device=self.loc.device)
-        level = level.expand_as(self.loc)
+        if level.dim() == 0:
+            level = level.expand_as(self.loc)
         order = torch.argsort(self.atoms, dim=-1, stable=True)
         atoms, weights = self.atoms.gather(-1, order), self.weights.gather(-1, order)
-        new, loc, scale = (t[:, None] for t in (self.new, self.loc, self.scale))
+        mass = self.new
         through = weights.cumsum(-1)  # copied mass at and below each atom
+        up_to = through + mass[:, None] * cauchy_cdf(atoms, self.loc[:, None], self.scale[:, None])
         # The answer is the first atom whose cdf reaches the level, unless the Cauchy reaches it
         # earlier.
-        reached = (through + new * cauchy_cdf(atoms, loc, scale) >= level[:, None]) & (weights > 0)
+        reached = (up_to >= level[..., None]) & (weights > 0)
         exists = reached.any(-1)
-        first = reached.long().argmax(-1)
-        below = torch.where(exists, through.gather(-1, first[:, None])[:, 0], through[:, -1])
-        below = below - torch.where(exists, weights.gather(-1, first[:, None])[:, 0], 0.0)
-        remaining = (level - below) / self.new.clamp(min=torch.finfo(torch.float64).tiny)
+        first = reached.long().argmax(-1)  # (N,) or (L, N)
+        row = torch.arange(len(atoms), device=atoms.device)
+        below = torch.where(exists, through[row, first], through[:, -1])
+        below = below - torch.where(exists, weights[row, first], 0.0)
+        remaining = (level - below) / mass.clamp(min=torch.finfo(torch.float64).tiny)
         inside = (remaining > 0) & (remaining < 1)
         smooth = self.loc - self.scale / torch.tan(math.pi * torch.where(inside, remaining, 0.5))
-        atom = atoms.gather(-1, first[:, None])[:, 0]
+        atom = atoms[row, first]
         is_atom = exists & ~(inside & (smooth < atom))
-        return torch.where(is_atom, atom, smooth), torch.where(
-            is_atom, order.gather(-1, first[:, None])[:, 0], -1
-        )
+        return torch.where(is_atom, atom, smooth), torch.where(is_atom, order[row, first], -1)

@@ -3,7 +3,7 @@
 When the token that is chosen is `<NUM>`, the number head says which number, and its value is fed
 back through the number embedding like any other number of the text: what was written reads the
 same when it is encoded again. `NumberWriter` is the model as Transformers' generation sees it;
-`WrittenNumbers` is what passes beside the token ids from step to step.
+`numlm.writing` is what passes beside the token ids from step to step.
 """
 
 from collections.abc import Sequence
@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 from transformers import GenerationConfig, GenerationMixin, PreTrainedModel
-from transformers.generation.streamers import BaseStreamer, TextStreamer
+from transformers.generation.streamers import TextStreamer
 
-from numlm import clock
-from numlm.batch import IGNORE, Batch
 from numlm.heads import Latent
 from numlm.parsing import find_numbers
-from numlm.prediction import NumberSaid, check_prompt, check_texts, inference, say
+from numlm.prediction import NumberSaid, check_prompt, check_texts, inference
+from numlm.streaming import NumberStreamer
+from numlm.writing import WrittenNumbers
 
 if TYPE_CHECKING:
     from numlm.model import NumberLM
@@ -58,98 +58,6 @@ class Continuation:
     numbers: list[TextNumber]
 
 
-class WrittenNumbers:
-    """The numbers of the texts of a batch while it is being written, padded on the left.
-
-    Args:
-        model: The model.
-        values: (B, T) float64 of the prompts' numbers, 0 elsewhere.
-        attention_mask: (B, T) of the prompts.
-    """
-
-    def __init__(self, model: "NumberLM", values: Tensor, attention_mask: Tensor) -> None:
-        self.model = model
-        self.values = values
-        self.attention_mask = attention_mask
-        self.input_ids = attention_mask[:, :0]
-        self.latent: Latent | None = None
-        self.p_number = values[:, 0].float()
-        self.said: list[dict[int, NumberSaid]] = [{} for _ in values]
-
-    def read(self, input_ids: Tensor) -> Tensor:
-        """Take in the tokens of a step; a `<NUM>` that was chosen gets its value.
-
-        Args:
-            input_ids: (B, t) the prompts, then one token a step, or all where there is no cache.
-
-        Returns:
-            (B, t, F) clock features of those tokens.
-        """
-        if len(input_ids) != len(self.values):  # several sequences for every prompt
-            times = len(input_ids) // len(self.values)
-            self.values, self.attention_mask, self.input_ids = (
-                part.repeat_interleave(times, dim=0)
-                for part in (self.values, self.attention_mask, self.input_ids)
-            )
-            self.said = [{} for _ in self.values]
-        seen, step = self.input_ids.shape[1], input_ids.shape[1]
-        length = seen + 1 if seen and step == 1 else step
-        is_number = input_ids == self.model.tokenizer.num_token_id
-        if length > self.values.shape[1]:
-            column = self.values.new_zeros(len(self.values), 1)
-            rows = is_number[:, -1].nonzero()[:, 0].tolist()
-            if rows:
-                said = [number.value for number in self.say(rows)]
-                column[rows, 0] = torch.tensor(said, dtype=torch.float64, device=column.device)
-            self.values = torch.cat([self.values, column], dim=-1)
-            self.attention_mask = torch.cat(
-                [self.attention_mask, torch.ones_like(self.attention_mask[:, :1])], dim=-1
-            )
-        start = length - step
-        self.input_ids = torch.cat([self.input_ids[:, :start], input_ids], dim=-1)
-        return clock.encode_at(is_number, self.values[:, start:])
-
-    def remember(self, latent: Latent, p_number: Tensor) -> None:
-        """Keep what the tokens of a step were read as.
-
-        Args:
-            latent: (B, t, H) latent causes of those tokens.
-            p_number: (B,) probability of `<NUM>` after the last one.
-        """
-        start = self.input_ids.shape[1] - latent.loc.shape[1]
-        before = (part[:, :start] for part in self.latent or ())
-        self.latent = (
-            Latent(*(torch.cat(pair, dim=1) for pair in zip(before, latent, strict=True)))
-            if start
-            else latent
-        )
-        self.p_number = p_number
-
-    def say(self, rows: Sequence[int]) -> list[NumberSaid]:
-        """The number that comes next in some of the texts, if one does."""
-        assert self.latent is not None
-        length = self.input_ids.shape[1]
-        new = [row for row in rows if length not in self.said[row]]
-        if new:
-            ids, values = self.input_ids[new], self.values[new, :length]
-            is_number = ids == self.model.tokenizer.num_token_id
-            batch = Batch(
-                input_ids=ids,
-                attention_mask=self.attention_mask[new, :length],
-                labels=torch.full_like(ids, IGNORE),
-                number_features=clock.encode_at(is_number, values),
-                number_bits=values.contiguous().view(torch.int64),
-                asked=torch.zeros_like(ids, dtype=torch.bool),
-                record_ids=torch.tensor(new),
-            )
-            last = torch.full((len(new), 1), length - 1, device=ids.device)
-            latent = Latent(*(part[new] for part in self.latent))
-            numbers = say(self.model, latent, batch, last, self.p_number[new].tolist())
-            for row, number in zip(new, numbers, strict=True):
-                self.said[row][length] = number
-        return [self.said[row][length] for row in rows]
-
-
 class NumberWriter(PreTrainedModel, GenerationMixin):
     """The model as Transformers' generation sees it.
 
@@ -161,10 +69,7 @@ class NumberWriter(PreTrainedModel, GenerationMixin):
 
     def __init__(self, model: "NumberLM") -> None:
         super().__init__(model.backbone.config)
-        self.generation_config = GenerationConfig(
-            eos_token_id=sorted(model.end_token_ids) or None,
-            pad_token_id=model.tokenizer.pad_token_id,
-        )
+        self.generation_config = GenerationConfig(pad_token_id=model.tokenizer.pad_token_id)
         self.model = model
         self.eval()
 
@@ -183,47 +88,12 @@ class NumberWriter(PreTrainedModel, GenerationMixin):
         )
         latent = model.abduction(outputs.last_hidden_state)
         scores = model.token_scores(Latent(latent.loc[:, -1:], latent.scale[:, -1:]))
-        num_id = model.tokenizer.num_token_id
-        numbers.remember(latent, model.token_head.prob(scores[:, -1], num_id))
+        numbers.remember(latent, scores[:, -1])
         logits = model.token_head.log_probs(scores)
-        logits[..., num_id + 1 :] = float("-inf")  # rows of the table that are no token
+        # rows of the table that are no token
+        logits[..., model.tokenizer.num_token_id + 1 :] = float("-inf")
         outputs["logits"] = logits
         return outputs
-
-
-class _NumberStreamer(BaseStreamer):
-    """Turns the tokens of one text into pieces of text for one of Transformers' text streamers."""
-
-    def __init__(self, to: TextStreamer, numbers: WrittenNumbers, prompt: str) -> None:
-        self.to = to
-        self.numbers = numbers
-        self.prompt = prompt
-        self.ids: list[int] | None = None  # None until the prompt has come
-        self.values: list[float] = []
-        self.written = 0
-
-    def put(self, value: Tensor) -> None:
-        """Take the prompt's tokens, then one token at a time."""
-        if self.ids is None:
-            self.ids = []
-            if not self.to.skip_prompt:
-                self.to.on_finalized_text(self.prompt)
-            return
-        model = self.numbers.model
-        tokenizer, token_id = model.tokenizer, int(value.item())
-        if token_id in model.end_token_ids:
-            return
-        if token_id == tokenizer.num_token_id:
-            self.values.append(self.numbers.say([0])[0].value)
-        self.ids.append(token_id)
-        text = "".join(tokenizer.decode_pieces(self.ids, self.values, after_text=True))
-        if not text.endswith("\ufffd"):  # the rest of a character is still to come
-            self.to.on_finalized_text(text[self.written :])
-            self.written = len(text)
-
-    def end(self) -> None:
-        """Say that nothing follows."""
-        self.to.on_finalized_text("", stream_end=True)
 
 
 def write(
@@ -273,11 +143,13 @@ def write(
         own_values = [number.value for number in encoding.numbers]
         values[row, places] = torch.tensor(own_values, dtype=torch.float64)
     mask, values = mask.to(model.device), values.to(model.device)
-    numbers = WrittenNumbers(model, values, mask)
+    numbers = WrittenNumbers(model, values, mask, max_new_tokens)
     if streamer is not None:
-        options["streamer"] = _NumberStreamer(streamer, numbers, prompts[0])
+        options["streamer"] = NumberStreamer(streamer, numbers, prompts[0])
     with inference(model):
-        sequences = NumberWriter(model).generate(
+        writer = model.writer
+        writer.generation_config.eos_token_id = sorted(model.end_token_ids) or None
+        sequences = writer.generate(
             input_ids=ids.to(model.device),
             attention_mask=mask,
             numbers=numbers,
@@ -287,11 +159,12 @@ def write(
         written = sequences[:, longest:].tolist()
         # A number that was chosen last was never read, and has no value yet.
         unread = (sequences[:, -1] == tokenizer.num_token_id).nonzero()[:, 0].tolist()
-        if numbers.input_ids.shape[1] < sequences.shape[1]:
+        if unread and numbers.length < sequences.shape[1]:
             numbers.say(unread)
+        said = numbers.numbers()
     times = len(written) // len(prompts)
     return [
-        _continuation(model, prompts[row // times], new, longest, numbers.said[row])
+        _continuation(model, prompts[row // times], new, longest, said[row])
         for row, new in enumerate(written)
     ]
 

@@ -9,6 +9,7 @@ in `numlm.pretrained`, how its weights are spread over devices in `numlm.shardin
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -35,7 +36,7 @@ from numlm.vocabulary_loss import Shift
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from numlm.generation import Continuation
+    from numlm.generation import Continuation, NumberWriter
 
 FIGURES = ("loss", "token", "value", "pointer")
 
@@ -285,6 +286,13 @@ class NumberLM(Pretrained):
                 for start in range(0, len(prompts), batch_size)
                 for prediction in predict_batch(self, prompts[start : start + batch_size])
             ]
+
+    @cached_property
+    def writer(self) -> "NumberWriter":
+        """The model as Transformers' generation sees it; made once, for it takes half a step."""
+        from numlm.generation import NumberWriter  # here: only writing needs generation
+
+        return NumberWriter(self)
 
     def generate(self, prompts: Sequence[str], **options: Any) -> "list[Continuation]":  # noqa: ANN401
         """Continue prompts; see `numlm.generation.write` for the options."""

@@ -72,26 +72,34 @@ class NumberAnswer:
         Args:
             copies: Whether the pointer takes part; without it every answer is a new value.
         """
-        power = 10.0 ** self.magnitude.double()
-        loc, scale = clock.read_clock(
-            power * self.signed, power * self.log_scale.exp(), self.hands, self.hand_scales
-        )
         # again in float64, so that they sum to one
         new, copied, near = (
             self.pointer.double().softmax(-1).split([1, *[self.values.shape[-1]] * 2], dim=-1)
         )
         atoms = self.values[:, None, :].expand_as(copied)
-        if copies:
+        if not copies:
+            loc, scale = self._new_value()
+        else:
             likely, which = (copied + near).max(-1)
             is_near = likely > new[..., 0]
-            centre = atoms.gather(-1, which[..., None])[..., 0]
-            loc = torch.where(is_near, centre, loc)
-            scale = torch.where(is_near, self.near_log_scale.double().exp(), scale)
+            loc = atoms.gather(-1, which[..., None])[..., 0]
+            scale = self.near_log_scale.double().exp()
+            if not is_near.all():  # reading the clock is half of what a number costs
+                new_loc, new_scale = self._new_value()
+                loc = torch.where(is_near, loc, new_loc)
+                scale = torch.where(is_near, scale, new_scale)
         return ValueMixture(
             atoms=atoms.flatten(0, 1),
             weights=(copied if copies else torch.zeros_like(copied)).flatten(0, 1),
             loc=loc.flatten(),
             scale=scale.flatten(),
+        )
+
+    def _new_value(self) -> tuple[Tensor, Tensor]:
+        """Location and scale (B, A) float64 of a new value, read from the clock."""
+        power = 10.0 ** self.magnitude.double()
+        return clock.read_clock(
+            power * self.signed, power * self.log_scale.exp(), self.hands, self.hand_scales
         )
 
 

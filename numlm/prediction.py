@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from numlm.batch import Batch, Record, collate, take_positions
+from numlm.batch import Record, collate, take_positions
 from numlm.calibration import INTERVAL
 from numlm.compilation import compiled_if
+from numlm.distributions import ValueMixture
 from numlm.heads import Latent
 from numlm.parsing import render
 
@@ -52,33 +53,33 @@ class Prediction(NumberSaid):
 def inference(model: torch.nn.Module) -> Iterator[None]:
     """Evaluation mode without gradients; the training mode is put back."""
     was_training = model.training
-    model.eval()
+    if any(module.training for module in model.modules()):  # setting it takes longer than asking
+        model.eval()
     try:
         with torch.no_grad(), compiled_if(False):
             yield
     finally:
-        model.train(was_training)
+        if was_training:
+            model.train()
 
 
-def say(
-    model: "NumberLM", latent: Latent, batch: Batch, positions: Tensor, p_number: Sequence[float]
+def describe(
+    model: "NumberLM", mixture: ValueMixture, values: Tensor, p_number: Tensor
 ) -> list[NumberSaid]:
-    """The number that the model says after one position of every text.
+    """Numbers with how sure they are and where they come from.
 
     Args:
         model: The model.
-        latent: Latent cause at every position, loc (B, T, H).
-        batch: The texts; their labels take no part.
-        positions: (B, 1) after which to say it.
-        p_number: Probability of `<NUM>` there, for every text.
+        mixture: Their distributions.
+        values: (N,) the points of these, as they are printed.
+        p_number: (N,) probability that a number comes there.
     """
-    mixture = model.number_answer(latent, batch, positions).mixture()
     _, source = mixture.point()
     low, high = mixture.interval(model.interval_level(source, INTERVAL))
-    columns = [column.tolist() for column in (mixture.printed(), low, high, source)]
+    columns = [column.tolist() for column in (values, low, high, p_number, source)]
     return [
         NumberSaid(value, lower, upper, probability, which if which >= 0 else None)
-        for value, lower, upper, which, probability in zip(*columns, p_number, strict=True)
+        for value, lower, upper, probability, which in zip(*columns, strict=True)
     ]
 
 
@@ -112,8 +113,9 @@ def predict_batch(model: "NumberLM", prompts: Sequence[str]) -> list[Prediction]
     spaces = batch.input_ids.gather(-1, last)
     p_space = model.token_head.log_probs(scores[:, 1]).gather(-1, spaces)[:, 0].exp()
     after_space = torch.tensor([bool(lead) for _, lead in ways], device=p_space.device)
-    probability = torch.where(after_space, p_number * p_space, p_number).tolist()
-    said = say(model, latent, batch, last, probability)
+    probability = torch.where(after_space, p_number * p_space, p_number)
+    mixture = model.number_answer(latent, batch, last).mixture()
+    said = describe(model, mixture, mixture.printed(), probability)
     best: dict[int, tuple[NumberSaid, str]] = {}
     total = [0.0] * len(prompts)
     for (i, lead), number in zip(ways, said, strict=True):

@@ -493,6 +493,31 @@ def test_quantiles_of_a_tensor_of_levels_are_those_of_each() -> None:
     assert len(set(x.tolist())) > 3
 
 
+def test_several_levels_at_once_are_those_one_by_one() -> None:
+    mixture = _repeated(_mixture([2.0, -1.0], [0.3, 0.2], 0.5, 2.0), 3)
+    levels = _double(0.1, 0.5, 0.9, 0.3, 0.7, 0.99).view(2, 3)
+    x, source = mixture.quantile(levels)
+    for i, row in enumerate(levels):
+        one, column = mixture.quantile(row)
+        assert torch.equal(x[i], one)
+        assert torch.equal(source[i], column)
+
+
+def test_joined_mixtures_are_those_one_by_one() -> None:
+    parts = [
+        _mixture([2.0, -1.0], [0.3, 0.2], loc=1.0),
+        _mixture([0.0], [0.9], loc=0.0),
+        _mixture([5.0, 7.0, 9.0], [0.1, 0.2, 0.3], scale=0.3),
+    ]
+    joined = ValueMixture.joined(parts)
+    level = _double(0.8)
+    assert torch.equal(joined.point()[0], torch.cat([part.point()[0] for part in parts]))
+    assert torch.equal(joined.point()[1], torch.cat([part.point()[1] for part in parts]))
+    for i in range(2):
+        ends = torch.cat([part.interval(level)[i] for part in parts])
+        assert torch.allclose(joined.interval(level.expand(3))[i], ends, rtol=1e-12, atol=0)
+
+
 def test_the_interval_lies_between_the_quantiles_of_its_ends() -> None:
     """A Cauchy's interval of level b is loc +- scale * tan(pi b / 2)."""
     levels = [0.01, 0.5, 0.8, 0.99]

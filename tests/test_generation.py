@@ -221,6 +221,47 @@ def test_no_prompts_no_text_and_training_mode_stays(softmax: NumberLM) -> None:
     softmax.eval()
 
 
+def test_the_writer_is_made_once_and_ends_where_the_model_does_now(softmax: NumberLM) -> None:
+    (whole,) = softmax.generate(PROMPTS[:1], max_new_tokens=24)
+    writer, settings = softmax.writer, softmax.backbone.generation_config
+    before = settings.eos_token_id
+    settings.eos_token_id = softmax.tokenizer.num_token_id
+    (cut,) = softmax.generate(PROMPTS[:1], max_new_tokens=24)
+    settings.eos_token_id = before
+    assert said(whole)
+    assert not said(cut)
+    assert whole.text.startswith(cut.text)
+    assert softmax.generate(PROMPTS[:1], max_new_tokens=24) == [whole]
+    assert softmax.writer is writer
+    assert writer not in list(softmax.modules())
+    assert not any(name.startswith("writer") for name in softmax.state_dict())
+
+
+def test_what_is_told_of_a_number_does_not_depend_on_the_numbers_beside_it(
+    softmax: NumberLM,
+) -> None:
+    """Intervals are worked out for all numbers at once, whatever texts and steps they are from."""
+    together = softmax.generate(PROMPTS, max_new_tokens=24)
+    assert len({len(one.numbers) for one in together}) > 1
+    for prompt, one in zip(PROMPTS, together, strict=True):
+        (alone,) = softmax.generate([prompt], max_new_tokens=24)
+        for mine, other in zip(one.numbers, alone.numbers, strict=True):
+            if mine.said is None or other.said is None:
+                assert mine == other
+                continue
+            assert mine.said.source == other.said.source
+            assert mine.said.low == pytest.approx(other.said.low, rel=1e-4, abs=1e-6)
+            assert mine.said.high == pytest.approx(other.said.high, rel=1e-4, abs=1e-6)
+            assert mine.said.p_number == pytest.approx(other.said.p_number, rel=1e-3)
+
+
+def test_modes_of_single_modules_are_put_right(softmax: NumberLM) -> None:
+    """A part that was left in training mode is evaluated like the rest."""
+    softmax.backbone.train()
+    softmax.generate(PROMPTS[:1], max_new_tokens=2)
+    assert not softmax.backbone.training
+
+
 def test_predict_is_what_generate_says(softmax: NumberLM) -> None:
     """Where `<NUM>` is the next token, both give the same number, interval and source."""
     prompt = "The red lamp shows 42.5 volts. In short, it is "
