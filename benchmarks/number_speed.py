@@ -1,20 +1,39 @@
-"""Numbers written a second: one `<NUM>` step against the digits, same backbone and machine.
+"""What a number costs to write: one `<NUM>` step against its digits, same backbone and machine.
 
     python benchmarks/number_speed.py --model results/latest/model
+    python benchmarks/number_speed.py --model results/latest/model --json FILE --chart FILE
 
-Both arms continue the same prompts by Transformers' `generate` with cache, in the same batches, in
-turn; the digits are written by the base model that the exported one was tuned from, until a
-character that belongs to no number. A prompt ends where the number is due.
+Two times of the same prompts, which end where the number is due, both through Transformers'
+`generate` with cache:
+
+    alone        what a number adds to a running text: from the choice of `<NUM>` to the scores of
+                 the token after it, number head included, against reading each of its digits
+    end to end   a call that returns the number: prompt, the space before it where there is one,
+                 number and interval, against prompt and digits until a character that belongs to
+                 no number
+
+The digits are written by the base model that the exported one was tuned from. Arms take turns,
+each round with prompts of its own; figures are medians over rounds with their quartiles. Alone,
+each number of a batch has the digits of its own row: a row with fewer goes on with its text.
 """
 
 import argparse
 import json
+import os
+import platform
 import statistics
 import sys
 import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import date
 from pathlib import Path
+from typing import Any
 
 import torch
+import transformers
+from torch import Tensor
+from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteriaList
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -23,64 +42,292 @@ from datamodules.basic import generate as basic  # noqa: E402
 from datamodules.extreme_values import generate as extreme  # noqa: E402
 from numlm.checkpoint import load_backbone, load_tokenizer  # noqa: E402
 from numlm.digits import DigitWriter  # noqa: E402
-from numlm.floors import questions  # noqa: E402
+from numlm.floors import Question, questions  # noqa: E402
 from numlm.model import NumberLM  # noqa: E402
+from numlm.parsing import render  # noqa: E402
+
+SETS = {"basic": basic, "extreme_values": extreme}
 
 
-def main() -> None:
-    """Measure both arms in turn and print their medians and the ratio."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One turn of every arm with the same prompts, in seconds a call.
+
+    Attributes:
+        set: Where the prompts are from.
+        batch: How many there are.
+        tokens: How many tokens each of the numbers is written with in digits.
+        number_alone: What the step of all the numbers adds.
+        digits_alone: What the first token adds, the first two, ...
+        number_call: The call that returns the numbers.
+        digits_call: The call that returns the digits.
+        number_right: How many of the numbers were right.
+        digits_right: How many of the digits were.
+    """
+
+    set: str
+    batch: int
+    tokens: list[int]
+    number_alone: float
+    digits_alone: list[float]
+    number_call: float
+    digits_call: float
+    number_right: int
+    digits_right: int
+
+    @property
+    def digits_mean(self) -> float:
+        """What its digits add for a number of this batch, seconds a call, mean over its rows."""
+        return statistics.fmean(self.digits_alone[count - 1] for count in self.tokens)
+
+
+class _Pace(LogitsProcessor):
+    """Notes when the scores of every step are there, and may choose the first token."""
+
+    def __init__(self, first: int | None = None) -> None:
+        self.first = first
+        self.times: list[float] = []
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        if scores.is_cuda:
+            torch.cuda.synchronize()
+        self.times.append(time.perf_counter())
+        if self.first is None or len(self.times) > 1:
+            return scores
+        chosen = torch.full_like(scores, float("-inf"))
+        chosen[:, self.first] = 0.0
+        return chosen
+
+    @property
+    def added(self) -> list[float]:
+        """Seconds after the first scores, of the scores after each further token."""
+        return [round(moment - self.times[0], 7) for moment in self.times[1:]]
+
+
+class Arms:
+    """Both ways to write the numbers of a batch.
+
+    Args:
+        model: The exported model.
+        base: Folder of its base model.
+    """
+
+    def __init__(self, model: NumberLM, base: str) -> None:
+        self.model = model
+        self.tokenizer = load_tokenizer(base)
+        self.backbone = load_backbone(base, dtype=torch.float32)
+        self.digits = DigitWriter(self.backbone, self.tokenizer)
+
+    def tokens(self, question: Question) -> int:
+        """How many tokens the true number is written with."""
+        with_it, without = (
+            len(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+            for text in (question.prompt + render(question.truth), question.prompt)
+        )
+        return max(with_it - without, 1)
+
+    def number_alone(self, prompts: Sequence[str]) -> float:
+        """Seconds that a number adds to the texts."""
+        pace = _Pace(self.model.tokenizer.num_token_id)
+        self.model.generate(
+            prompts, max_new_tokens=2, logits_processor=LogitsProcessorList([pace])
+        )
+        return pace.added[0]
+
+    def digits_alone(self, prompts: Sequence[str], most: int) -> list[float]:
+        """Seconds that one to `most` digits add to the texts."""
+        pace = _Pace()
+
+        def generate(**options: Any) -> Tensor:  # noqa: ANN401
+            steps = {"min_new_tokens": most + 1, "max_new_tokens": most + 1}
+            options |= {**steps, "stopping_criteria": None}
+            return self.backbone.generate(**options, logits_processor=LogitsProcessorList([pace]))
+
+        writer = self.digits
+        writer.generate, kept = generate, writer.generate
+        writer(prompts)
+        writer.generate = kept
+        return pace.added
+
+    def number_call(self, prompts: Sequence[str]) -> list[float | None]:
+        """The numbers, as a user calls for them."""
+        # As the digits: a space at the end of a prompt is the model's to write.
+        written = self.model.generate(
+            [prompt.rstrip(" ") for prompt in prompts],
+            max_new_tokens=2,
+            stopping_criteria=StoppingCriteriaList([self._is_written]),
+        )
+        last = [one.numbers[-1] if one.numbers else None for one in written]
+        return [number.value if number and number.said else None for number in last]
+
+    def _is_written(self, input_ids: Tensor, scores: Tensor, **_: object) -> Tensor:
+        return input_ids[:, -1] == self.model.tokenizer.num_token_id
+
+    def turn(self, name: str, asked: Sequence[Question]) -> Round:
+        """Every arm once."""
+        prompts, truths = [q.prompt for q in asked], [q.truth for q in asked]
+        tokens = [self.tokens(question) for question in asked]
+
+        def right(answers: Sequence[float | None]) -> int:
+            return sum(a == t for a, t in zip(answers, truths, strict=True))
+
+        number_alone = self.number_alone(prompts)
+        digits_alone = self.digits_alone(prompts, max(tokens))
+        numbers, number_call = _timed(lambda: self.number_call(prompts))
+        digits, digits_call = _timed(lambda: self.digits(prompts))
+        return Round(
+            *(name, len(asked), tokens, number_alone, digits_alone, number_call, digits_call),
+            *(right(numbers), right(digits)),
+        )
+
+
+def _timed(call: Callable[[], list[float | None]]) -> tuple[list[float | None], float]:
+    start = time.perf_counter()
+    answers = call()
+    return answers, round(time.perf_counter() - start, 7)
+
+
+def measure(arms: Arms, batches: Sequence[int], rounds: int) -> Iterator[Round]:
+    """Rounds of every set and batch; one text at a time, four times as many."""
+    for name, generate in SETS.items():
+        for batch in batches:
+            count = rounds * 4 if batch == 1 else rounds
+            examples = generate(batch * count, 0)
+            asked = [q for i, e in enumerate(examples) for q in questions(e.text, e.answers, i)]
+            arms.turn(name, asked[:batch])  # warms up
+            for start in range(0, batch * count, batch):
+                yield arms.turn(name, asked[start : start + batch])
+
+
+def spread(values: Sequence[float]) -> list[float]:
+    """Median, lower and upper quartile.
+
+    >>> spread([3.0, 1.0, 2.0])
+    [2.0, 1.5, 2.5]
+    """
+    several = values if len(values) > 1 else [*values] * 2
+    low, middle, high = statistics.quantiles(several, n=4, method="inclusive")
+    return [round(value, 4) for value in (middle, low, high)]
+
+
+def by_set(rounds: Sequence[Round]) -> list[dict[str, Any]]:
+    """For every set and batch: milliseconds a number of both arms, and how often as fast."""
+    rows = []
+    for name, batch in sorted({(r.set, r.batch) for r in rounds}):
+        mine = [r for r in rounds if (r.set, r.batch) == (name, batch)]
+        pairs = {
+            "alone": [(r.number_alone, r.digits_mean) for r in mine],
+            "end to end": [(r.number_call, r.digits_call) for r in mine],
+        }
+        for what, seconds in pairs.items():
+            rows.append(
+                {
+                    "set": name,
+                    "batch": batch,
+                    "what": what,
+                    "tokens": round(statistics.fmean(n for r in mine for n in r.tokens), 2),
+                    "number_ms": spread([n / batch * 1e3 for n, _ in seconds]),
+                    "digits_ms": spread([d / batch * 1e3 for _, d in seconds]),
+                    "ratio": spread([d / n for n, d in seconds]),
+                    "number_right": sum(r.number_right for r in mine) / (len(mine) * batch),
+                    "digits_right": sum(r.digits_right for r in mine) / (len(mine) * batch),
+                }
+            )
+    return rows
+
+
+def by_tokens(rounds: Sequence[Round]) -> list[dict[str, Any]]:
+    """How often as fast, by the number of tokens that a number's digits take.
+
+    A call of several texts has numbers of several lengths, so that end to end is of one text.
+    """
+    ratios: dict[tuple[str, int, int], list[float]] = {}
+    for r in rounds:
+        for count in set(r.tokens):
+            alone = r.digits_alone[count - 1] / r.number_alone
+            ratios.setdefault(("alone", r.batch, count), []).append(alone)
+        if r.batch == 1:
+            call = r.digits_call / r.number_call
+            ratios.setdefault(("end to end", 1, r.tokens[0]), []).append(call)
+    return [
+        {"what": what, "batch": batch, "tokens": count, "rounds": len(v), "ratio": spread(v)}
+        for (what, batch, count), v in sorted(ratios.items())
+    ]
+
+
+def table(rounds: Sequence[Round]) -> str:
+    """Both tables, for people."""
+
+    def cell(values: Sequence[float]) -> str:
+        middle, low, high = values
+        return f"{middle:.2f} ({low:.2f}-{high:.2f})".rjust(24)
+
+    head = f"{'set':<16}{'batch':>6}  {'what':<12}{'tokens':>7}"
+    names = ("number, ms", "digits, ms", "times as fast")
+    lines = [head + "".join(name.rjust(24) for name in names)]
+    for row in by_set(rounds):
+        cells = "".join(cell(row[name]) for name in ("number_ms", "digits_ms", "ratio"))
+        start = f"{row['set']:<16}{row['batch']:>6}  {row['what']:<12}{row['tokens']:>7.1f}"
+        lines.append(start + cells)
+    lines += ["", f"{'what':<12}{'batch':>6}{'tokens':>8}{'times as fast':>24}{'rounds':>8}"]
+    for row in by_tokens(rounds):
+        start = f"{row['what']:<12}{row['batch']:>6}{row['tokens']:>8}"
+        lines.append(start + cell(row["ratio"]) + f"{row['rounds']:>8}")
+    return "\n".join(lines)
+
+
+def as_json(figures: dict[str, Any]) -> str:
+    """JSON with a line for every row of a list.
+
+    >>> print(as_json({"a": 1, "b": [{"c": [2, 3]}]}), end="")
+    {
+      "a": 1,
+      "b": [
+        {"c": [2, 3]}
+      ]
+    }
+    """
+    lines = []
+    for name, value in figures.items():
+        rows = ",\n    ".join(json.dumps(row) for row in value) if isinstance(value, list) else ""
+        text = f"[\n    {rows}\n  ]" if rows else json.dumps(value)
+        lines.append(f"{json.dumps(name)}: {text}")
+    return "{\n  " + ",\n  ".join(lines) + "\n}\n"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, print the tables, draw and keep every round."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", required=True, help="an exported model")
     parser.add_argument(
         "--base", default=str(ROOT / "assets" / "tiny-qwen2"), help="its base model"
     )
-    parser.add_argument("--batch", type=int, default=32, help="prompts at a time")
-    parser.add_argument("--rounds", type=int, default=9, help="how often each arm is measured")
-    parser.add_argument("--json", type=Path, help="where to write the figures")
-    options = parser.parse_args()
-    model = NumberLM.from_pretrained(options.model).eval()
-    digits = DigitWriter(
-        load_backbone(options.base, dtype=torch.float32), load_tokenizer(options.base)
+    parser.add_argument(
+        "--batches", type=int, nargs="+", default=[1, 32], help="prompts at a time"
     )
-    found = []
-    for name, generate in (("basic", basic), ("extreme_values", extreme)):
-        asked = [
-            question
-            for i, example in enumerate(generate(options.batch, 0))
-            for question in questions(example.text, example.answers, i)
-        ]
-        prompts = [question.prompt for question in asked]
-        truth = [question.truth for question in asked]
-
-        def number_step(prompts: list[str] = prompts) -> list[float | None]:
-            written = model.generate(prompts, max_new_tokens=1)
-            return [one.numbers[-1].value if one.numbers[-1].said else None for one in written]
-
-        arms = {"number_step": number_step, "digits": lambda prompts=prompts: digits(prompts)}
-        seconds: dict[str, list[float]] = {arm: [] for arm in arms}
-        right = {}
-        for turn in range(options.rounds + 1):
-            for arm, write in arms.items():
-                start = time.perf_counter()
-                answers = write()
-                if turn:  # the first one warms up
-                    seconds[arm].append(time.perf_counter() - start)
-                right[arm] = sum(a == t for a, t in zip(answers, truth, strict=True)) / len(truth)
-        median = {arm: statistics.median(times) for arm, times in seconds.items()}
-        ratios = [d / n for d, n in zip(seconds["digits"], seconds["number_step"], strict=True)]
-        found.append(
-            {
-                "set": name,
-                "batch": options.batch,
-                **{f"{arm}_per_second": round(options.batch / t, 1) for arm, t in median.items()},
-                **{f"{arm}_right": share for arm, share in right.items()},
-                "ratio": round(statistics.median(ratios), 2),
-                "ratio_range": [round(min(ratios), 2), round(max(ratios), 2)],
-            }
-        )
-        print(found[-1], flush=True)
+    parser.add_argument("--rounds", type=int, default=10, help="how often each arm is measured")
+    parser.add_argument("--json", type=Path, help="where to write figures and rounds")
+    parser.add_argument("--chart", type=Path, help="where to draw speed against digits")
+    options = parser.parse_args(arguments)
+    arms = Arms(NumberLM.from_pretrained(options.model).eval(), options.base)
+    rounds = list(measure(arms, options.batches, options.rounds))
+    print(table(rounds))
     if options.json:
-        options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        figures = {
+            "date": str(date.today()),
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores, "
+            f"{torch.get_num_threads()} thread(s)",
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "by_set": by_set(rounds),
+            "by_tokens": by_tokens(rounds),
+            "rounds": [asdict(r) for r in rounds],
+        }
+        options.json.write_text(as_json(figures), encoding="utf-8")
+    if options.chart:
+        from benchmarks.number_speed_chart import draw
+
+        draw(by_tokens(rounds), options.chart)
 
 
 if __name__ == "__main__":
