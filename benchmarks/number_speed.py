@@ -18,14 +18,12 @@ each number of a batch has the digits of its own row: a row with fewer goes on w
 """
 
 import argparse
-import json
 import os
 import platform
-import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -33,11 +31,20 @@ from typing import Any
 import torch
 import transformers
 from torch import Tensor
+from tqdm import tqdm
 from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteriaList
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.number_speed_figures import (  # noqa: E402
+    Round,
+    as_json,
+    by_set,
+    by_tokens,
+    draw,
+    table,
+)
 from datamodules.basic import generate as basic  # noqa: E402
 from datamodules.extreme_values import generate as extreme  # noqa: E402
 from numlm.checkpoint import load_backbone, load_tokenizer  # noqa: E402
@@ -47,38 +54,6 @@ from numlm.model import NumberLM  # noqa: E402
 from numlm.parsing import render  # noqa: E402
 
 SETS = {"basic": basic, "extreme_values": extreme}
-
-
-@dataclass(frozen=True, slots=True)
-class Round:
-    """One turn of every arm with the same prompts, in seconds a call.
-
-    Attributes:
-        set: Where the prompts are from.
-        batch: How many there are.
-        tokens: How many tokens each of the numbers is written with in digits.
-        number_alone: What the step of all the numbers adds.
-        digits_alone: What the first token adds, the first two, ...
-        number_call: The call that returns the numbers.
-        digits_call: The call that returns the digits.
-        number_right: How many of the numbers were right.
-        digits_right: How many of the digits were.
-    """
-
-    set: str
-    batch: int
-    tokens: list[int]
-    number_alone: float
-    digits_alone: list[float]
-    number_call: float
-    digits_call: float
-    number_right: int
-    digits_right: int
-
-    @property
-    def digits_mean(self) -> float:
-        """What its digits add for a number of this batch, seconds a call, mean over its rows."""
-        return statistics.fmean(self.digits_alone[count - 1] for count in self.tokens)
 
 
 class _Pace(LogitsProcessor):
@@ -199,102 +174,6 @@ def measure(arms: Arms, batches: Sequence[int], rounds: int) -> Iterator[Round]:
                 yield arms.turn(name, asked[start : start + batch])
 
 
-def spread(values: Sequence[float]) -> list[float]:
-    """Median, lower and upper quartile.
-
-    >>> spread([3.0, 1.0, 2.0])
-    [2.0, 1.5, 2.5]
-    """
-    several = values if len(values) > 1 else [*values] * 2
-    low, middle, high = statistics.quantiles(several, n=4, method="inclusive")
-    return [round(value, 4) for value in (middle, low, high)]
-
-
-def by_set(rounds: Sequence[Round]) -> list[dict[str, Any]]:
-    """For every set and batch: milliseconds a number of both arms, and how often as fast."""
-    rows = []
-    for name, batch in sorted({(r.set, r.batch) for r in rounds}):
-        mine = [r for r in rounds if (r.set, r.batch) == (name, batch)]
-        pairs = {
-            "alone": [(r.number_alone, r.digits_mean) for r in mine],
-            "end to end": [(r.number_call, r.digits_call) for r in mine],
-        }
-        for what, seconds in pairs.items():
-            rows.append(
-                {
-                    "set": name,
-                    "batch": batch,
-                    "what": what,
-                    "tokens": round(statistics.fmean(n for r in mine for n in r.tokens), 2),
-                    "number_ms": spread([n / batch * 1e3 for n, _ in seconds]),
-                    "digits_ms": spread([d / batch * 1e3 for _, d in seconds]),
-                    "ratio": spread([d / n for n, d in seconds]),
-                    "number_right": sum(r.number_right for r in mine) / (len(mine) * batch),
-                    "digits_right": sum(r.digits_right for r in mine) / (len(mine) * batch),
-                }
-            )
-    return rows
-
-
-def by_tokens(rounds: Sequence[Round]) -> list[dict[str, Any]]:
-    """How often as fast, by the number of tokens that a number's digits take.
-
-    A call of several texts has numbers of several lengths, so that end to end is of one text.
-    """
-    ratios: dict[tuple[str, int, int], list[float]] = {}
-    for r in rounds:
-        for count in set(r.tokens):
-            alone = r.digits_alone[count - 1] / r.number_alone
-            ratios.setdefault(("alone", r.batch, count), []).append(alone)
-        if r.batch == 1:
-            call = r.digits_call / r.number_call
-            ratios.setdefault(("end to end", 1, r.tokens[0]), []).append(call)
-    return [
-        {"what": what, "batch": batch, "tokens": count, "rounds": len(v), "ratio": spread(v)}
-        for (what, batch, count), v in sorted(ratios.items())
-    ]
-
-
-def table(rounds: Sequence[Round]) -> str:
-    """Both tables, for people."""
-
-    def cell(values: Sequence[float]) -> str:
-        middle, low, high = values
-        return f"{middle:.2f} ({low:.2f}-{high:.2f})".rjust(24)
-
-    head = f"{'set':<16}{'batch':>6}  {'what':<12}{'tokens':>7}"
-    names = ("number, ms", "digits, ms", "times as fast")
-    lines = [head + "".join(name.rjust(24) for name in names)]
-    for row in by_set(rounds):
-        cells = "".join(cell(row[name]) for name in ("number_ms", "digits_ms", "ratio"))
-        start = f"{row['set']:<16}{row['batch']:>6}  {row['what']:<12}{row['tokens']:>7.1f}"
-        lines.append(start + cells)
-    lines += ["", f"{'what':<12}{'batch':>6}{'tokens':>8}{'times as fast':>24}{'rounds':>8}"]
-    for row in by_tokens(rounds):
-        start = f"{row['what']:<12}{row['batch']:>6}{row['tokens']:>8}"
-        lines.append(start + cell(row["ratio"]) + f"{row['rounds']:>8}")
-    return "\n".join(lines)
-
-
-def as_json(figures: dict[str, Any]) -> str:
-    """JSON with a line for every row of a list.
-
-    >>> print(as_json({"a": 1, "b": [{"c": [2, 3]}]}), end="")
-    {
-      "a": 1,
-      "b": [
-        {"c": [2, 3]}
-      ]
-    }
-    """
-    lines = []
-    for name, value in figures.items():
-        rows = ",\n    ".join(json.dumps(row) for row in value) if isinstance(value, list) else ""
-        text = f"[\n    {rows}\n  ]" if rows else json.dumps(value)
-        lines.append(f"{json.dumps(name)}: {text}")
-    return "{\n  " + ",\n  ".join(lines) + "\n}\n"
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print the tables, draw and keep every round."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -310,7 +189,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--chart", type=Path, help="where to draw speed against digits")
     options = parser.parse_args(arguments)
     arms = Arms(NumberLM.from_pretrained(options.model).eval(), options.base)
-    rounds = list(measure(arms, options.batches, options.rounds))
+    turns = measure(arms, options.batches, options.rounds)
+    rounds = list(tqdm(turns, desc="Numbers", unit=" rounds", leave=False))
     print(table(rounds))
     if options.json:
         figures = {
@@ -325,8 +205,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         }
         options.json.write_text(as_json(figures), encoding="utf-8")
     if options.chart:
-        from benchmarks.number_speed_chart import draw
-
         draw(by_tokens(rounds), options.chart)
 
 

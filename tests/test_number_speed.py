@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import number_speed
-from benchmarks.number_speed import Arms, Round, by_set, by_tokens
+from benchmarks.number_speed import Arms
+from benchmarks.number_speed_figures import Round, by_set, by_tokens
 from numlm.floors import questions
 from numlm.model import NumberLM
 
