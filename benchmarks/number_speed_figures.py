@@ -112,16 +112,16 @@ def table(rounds: Sequence[Round]) -> str:
 
     def cell(values: Sequence[float]) -> str:
         middle, low, high = values
-        return f"{middle:.2f} ({low:.2f}-{high:.2f})".rjust(24)
+        return f"{middle:.2f} ({low:.2f}-{high:.2f})".rjust(28)
 
     head = f"{'set':<16}{'batch':>6}  {'what':<12}{'tokens':>7}"
     names = ("number, ms", "digits, ms", "times as fast")
-    lines = [head + "".join(name.rjust(24) for name in names)]
+    lines = [head + "".join(name.rjust(28) for name in names)]
     for row in by_set(rounds):
         cells = "".join(cell(row[name]) for name in ("number_ms", "digits_ms", "ratio"))
         start = f"{row['set']:<16}{row['batch']:>6}  {row['what']:<12}{row['tokens']:>7.1f}"
         lines.append(start + cells)
-    lines += ["", f"{'what':<12}{'batch':>6}{'tokens':>8}{'times as fast':>24}{'rounds':>8}"]
+    lines += ["", f"{'what':<12}{'batch':>6}{'tokens':>8}{'times as fast':>28}{'rounds':>8}"]
     for row in by_tokens(rounds):
         start = f"{row['what']:<12}{row['batch']:>6}{row['tokens']:>8}"
         lines.append(start + cell(row["ratio"]) + f"{row['rounds']:>8}")

@@ -131,9 +131,11 @@ class NumberLM(Pretrained):
             known = self.tokenizer.base.eos_token_id
         return frozenset([known] if isinstance(known, int) else known or ())
 
-    def embed(self, input_ids: Tensor, number_features: Tensor) -> Tensor:
-        """Embeddings (B, T, H) of tokens (B, T) and of the numbers (B, T, F) among them."""
-        embeddings = self.backbone.get_input_embeddings()(input_ids)
+    def embed(self, input_ids: Tensor, number_features: Tensor | None) -> Tensor:
+        """Embeddings (B, T, H) of tokens (B, T) and of numbers (B, T, F) among them, if any."""
+        embeddings: Tensor = self.backbone.get_input_embeddings()(input_ids)
+        if number_features is None:
+            return embeddings
         return embeddings + self.number_embedding(number_features).to(embeddings.dtype)
 
     def forward(self, batch: Batch) -> Latent:

@@ -62,14 +62,14 @@ class WrittenNumbers:
         self._attention_mask = functional.pad(attention_mask, (0, room), value=1)
         self._said: list[_Said] = []
 
-    def read(self, input_ids: Tensor) -> Tensor:
+    def read(self, input_ids: Tensor) -> Tensor | None:
         """Take in the tokens of a step; a `<NUM>` that was chosen gets its value.
 
         Args:
             input_ids: (B, t) the prompts, then one token a step, or all where there is no cache.
 
         Returns:
-            (B, t, F) clock features of those tokens.
+            (B, t, F) clock features of those tokens; None where one token each is no number.
         """
         step = input_ids.shape[1]
         if not self.length:
@@ -84,6 +84,8 @@ class WrittenNumbers:
                 self._texts.number_features[rows, position] = clock.encode(values)
             self._texts.input_ids[:, position] = last
             self.length = position + 1
+            if step == 1 and not rows:
+                return None
         return self._texts.number_features[:, self.length - step : self.length]
 
     def _begin(self, input_ids: Tensor) -> None:
