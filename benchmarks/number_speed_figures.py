@@ -91,13 +91,13 @@ def by_set(rounds: Sequence[Round]) -> list[dict[str, Any]]:
 def by_tokens(rounds: Sequence[Round]) -> list[dict[str, Any]]:
     """How often as fast, by the number of tokens that a number's digits take.
 
-    A call of several texts has numbers of several lengths, so that end to end is of one text.
+    Alone, every round tells it of all counts up to that of its longest number. A call of several
+    texts has numbers of several lengths, so that end to end is of one text.
     """
     ratios: dict[tuple[str, int, int], list[float]] = {}
     for r in rounds:
-        for count in set(r.tokens):
-            alone = r.digits_alone[count - 1] / r.number_alone
-            ratios.setdefault(("alone", r.batch, count), []).append(alone)
+        for count, seconds in enumerate(r.digits_alone, 1):
+            ratios.setdefault(("alone", r.batch, count), []).append(seconds / r.number_alone)
         if r.batch == 1:
             call = r.digits_call / r.number_call
             ratios.setdefault(("end to end", 1, r.tokens[0]), []).append(call)
