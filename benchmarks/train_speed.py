@@ -91,7 +91,7 @@ def write_random_model(shape: Shape, folder: Path) -> Path:
     return folder
 
 
-def texts(count: int, length: int | None, batch_size: int) -> list[Record]:
+def texts(count: int, length: int | None) -> list[Record]:
     """Generated training texts, at least so many, encoded."""
     tokenizer = NumberTokenizer(load_tokenizer(str(EMBEDDED)))
     stream = training_mix.generate(0, training_mix.reserved_sentences([]))
@@ -195,7 +195,7 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
         model = EMBEDDED
         if options.size != "embedded":
             model = write_random_model(QWEN25[options.size], Path(folder) / "model")
-        records = texts(steps * options.batch, options.length, options.batch)
+        records = texts(steps * options.batch, options.length)
         job = Job(
             str(model), shape_of(model), records, with_answers(records), options.batch,
             steps, options.precision, Path(folder),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import Function
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
@@ -80,10 +81,26 @@ def attend_per_text(
 
 def _apart(states: Tensor, table: Tensor) -> Tensor:
     """(heads, N, D) -> (B, heads, T, D); in place of padding stands the last token of all."""
-    tokens = states.shape[1]
-    if tokens == table.numel():
-        return states.unflatten(1, table.shape).transpose(0, 1)
-    return states[:, table.clamp(max=tokens - 1)].transpose(0, 1)
+    rows = states.transpose(0, 1).flatten(1)  # a view: products put a token's heads side by side
+    if len(rows) != table.numel():
+        rows = _Spread.apply(rows, table.flatten())
+    return rows.view(*table.shape, len(states), -1).transpose(1, 2)
+
+
+class _Spread(Function):
+    """Rows of tokens at their places; autograd would add gradients up, one element at a time."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, table: Tensor) -> Tensor:  # noqa: ANN401
+        ctx.save_for_backward(table)
+        ctx.tokens = len(rows)
+        return rows.index_select(0, table.clamp(max=len(rows) - 1))
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401
+        (table,) = ctx.saved_tensors
+        row = upstream.new_empty(ctx.tokens + 1, upstream.shape[1])
+        return row.index_copy_(0, table, upstream)[:-1], None
 
 
 AttentionInterface.register(PER_TEXT, attend_per_text)

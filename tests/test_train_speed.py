@@ -84,7 +84,7 @@ def test_ratios_are_of_the_same_round() -> None:
 
 
 def test_texts_are_joined_whole_and_labelled_in_part() -> None:
-    records = texts(40, None, 8)
+    records = texts(40, None)
     long = joined(records, 64, 7)
     assert all(len(record.input_ids) == 64 for record in long)
     row = [i for record in records for i in record.input_ids]
