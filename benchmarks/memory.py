@@ -4,6 +4,7 @@
     python benchmarks/memory.py --model FOLDER --layers 2 4       # so many layers, random weights
     python benchmarks/memory.py --model FOLDER --layers 2 --processes 2 --modes bf16
     python benchmarks/memory.py --model FOLDER --set hidden_size=1024 tie_word_embeddings=false
+    python benchmarks/memory.py --model FOLDER --no-products      # on a CPU without bf16
     python benchmarks/memory.py --table                           # the tables of docs/scaling.md
 
 A shape folder has configuration and tokenizer. Every measurement is printed and added to
@@ -75,14 +76,12 @@ def shape_of(folder: Path) -> Shape:
 
 def mode_of(setting: Setting) -> Mode:
     """How a setting trains, for the formulas."""
-    gpu = setting.device != "cpu"
     return Mode(
         autocast=setting.autocast,
         checkpointing=setting.checkpointing,
         one_vs_rest=setting.one_vs_rest,
         lora_rank=setting.lora_rank,
-        dropout_bytes=1 if gpu else 4,
-        foreach=gpu,
+        gpu=setting.device != "cpu",
     )
 
 
@@ -94,7 +93,7 @@ def piece_of(setting: Setting, found: dict[str, Any]) -> Piece:
         found["labelled"] / setting.texts,
         found["numbers"],
         found["asked"],
-        setting.padded,
+        padding=1 if setting.padded else 0,
     )
 
 
@@ -124,10 +123,7 @@ def compare(shape: Shape, setting: Setting, found: dict[str, Any]) -> list[Row]:
             kept.get("cast_layers", 0),
             formulas.cast_layers(shape, mode, forward=False),
         ),
-        "kept: token head": (
-            kept["head"] + kept.get("cast_table", 0),
-            formulas.kept_head(shape, piece, mode),
-        ),
+        "kept: token head": (kept["head"], formulas.kept_head(shape, piece, mode)),
         "kept: number head": (kept["numbers"], formulas.kept_numbers(shape, piece)),
         "kept: rest": (kept["rest"], formulas.kept_rest(shape, piece, mode)),
     }
@@ -202,7 +198,13 @@ def main() -> None:
                 changes["num_hidden_layers"] = layers
             folder = in_process(model_folder, options.model, changes, target)
             shape = shape_of(folder)
-            base = Setting("", options.texts, options.length, device=options.device)
+            base = Setting(
+                "",
+                options.texts,
+                options.length,
+                device=options.device,
+                products=not options.no_products,
+            )
             for share in options.share:
                 for name in options.modes:
                     setting = replace(base, folder=str(folder), share=share, **MODES[name])
@@ -271,6 +273,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--length", type=int, default=64)
     parser.add_argument("--processes", type=int, default=1, help="more: DDP and FSDP2 over gloo")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument(
+        "--no-products", action="store_true", help="zeros in place of products in bf16"
+    )
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
     if not options.table and options.model is None:

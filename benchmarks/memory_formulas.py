@@ -1,7 +1,7 @@
 """What a training step holds, computes and sends, by formula: bytes, FLOP, GB a second.
 
     H hidden  I intermediate  V rows of a token table  P parameters  N devices
-    a step's piece on one device: `texts` texts of `length` tokens, padding included
+    a step's piece on one device: `texts` texts of at most `length` tokens
 
 Weights, gradients and AdamW's two moments are float32 under every precision; bf16-mixed casts what
 goes into products. What is kept for the backward pass follows from the operations that
@@ -11,10 +11,13 @@ measures the same quantities; `docs/scaling.md` is made of these functions.
 
 from dataclasses import dataclass
 
+import torch
+
 from numlm import clock
 from numlm.reading import WINDOW
+from numlm.vocabulary_loss import tile_size
 
-FLOAT, HALF = 4, 2  # bytes of float32 and bfloat16
+FLOAT, HALF, INDEX = 4, 2, 8  # bytes of float32, bfloat16 and int64
 
 # Sizes of `numlm.number_head.NumberHead` as it is by default.
 _READING, _POINTER, _MLP, _OUTPUTS = 6 * 32, 2 * 128, 256, 31
@@ -79,30 +82,36 @@ class Piece:
 
     Attributes:
         texts: Texts.
-        length: Tokens of the longest; the others are padded to it.
-        labelled: Positions of a text that a token is predicted at; the last one has no next token.
+        length: Tokens of the longest.
+        labelled: Positions of a text, on average, that a token is predicted at; the last one has
+            no next token.
         numbers: Numbers of the text with most of them.
         asked: Number labels of the text with most of them; None: all its numbers.
-        padded: Whether a text is shorter than another. Then attention gets a mask, and keys and
-            values are repeated for every head.
+        padding: Tokens that the other texts are short of it. Attention alone, which takes the
+            texts apart, computes something in their place.
     """
 
     texts: int
     length: int
-    labelled: int
+    labelled: float
     numbers: int
     asked: int | None = None
-    padded: bool = True
+    padding: int = 0
+
+    @property
+    def places(self) -> int:
+        """Of tokens and of padding."""
+        return self.texts * self.length
 
     @property
     def tokens(self) -> int:
-        """Positions."""
-        return self.texts * self.length
+        """Tokens of all texts, which stand in one row."""
+        return self.places - self.padding
 
     @property
     def positions(self) -> int:
         """Labelled positions."""
-        return self.texts * self.labelled
+        return round(self.texts * self.labelled)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,18 +123,25 @@ class Mode:
         checkpointing: `model.activation_checkpointing`.
         one_vs_rest: `OneVsRestHead`; else `SoftmaxHead`.
         lora_rank: Rank of adapters on all products of the layers, with dropout; 0: none.
-        dropout_bytes: What dropout keeps for an element: a mask of 1 byte on a GPU, a float of the
-            input's type (4 bytes) on the CPU.
-        foreach: Whether AdamW runs over all weights at once, as on a GPU: a temporary of the size
-            of the trained weights.
+        gpu: On a GPU; else on the CPU, whose dropout keeps more, whose tiles of scores are smaller
+            and which adds tensors of two types by way of a copy.
     """
 
     autocast: bool = True
     checkpointing: bool = False
     one_vs_rest: bool = False
     lora_rank: int = 0
-    dropout_bytes: int = 1
-    foreach: bool = True
+    gpu: bool = True
+
+    @property
+    def dropout_bytes(self) -> int:
+        """What dropout keeps for an element: a mask on a GPU, a float on the CPU."""
+        return 1 if self.gpu else FLOAT
+
+    @property
+    def size(self) -> int:
+        """Bytes of what goes into products."""
+        return HALF if self.autocast else FLOAT
 
 
 def number_parameters(shape: Shape, mode: Mode) -> int:
@@ -178,15 +194,15 @@ def layer_activations(shape: Shape, piece: Piece, mode: Mode) -> int:
 
     Per token: the inputs of both norms, what they normalise them to, and what they give to the
     products (one tensor in float32; under autocast a bf16 copy for each of the five products);
-    query, key, value, attention's output and log-sum-exp; gate, its SiLU, up and their product.
-    With adapters the frozen products and norms keep no inputs, but every adapter keeps its input
-    after dropout, and dropout its mask.
+    gate, its SiLU, up and their product. Per place: query, key, value, attention's output and
+    log-sum-exp. Where texts are padded: attention's output copied, then copied into one row, and
+    three times which token stands where. With adapters the frozen products and norms keep no
+    inputs, but every adapter keeps its input after dropout, and dropout its mask.
     """
-    hidden, wide = shape.hidden, shape.intermediate
-    size = HALF if mode.autocast else FLOAT
-    keys_values = 2 * (hidden if piece.padded else shape.kv)
-    attention = size * (2 * hidden + keys_values) + FLOAT * shape.heads
-    mask = size * piece.length if piece.padded else 0
+    hidden, wide, size = shape.hidden, shape.intermediate, mode.size
+    attention = piece.places * (2 * size * (hidden + shape.kv) + FLOAT * shape.heads)
+    if piece.padding:
+        attention += piece.places * (size * hidden + 3 * INDEX)
     root_mean_squares = 2 * FLOAT
     if mode.lora_rank:
         inputs = 6 * hidden + wide
@@ -196,7 +212,9 @@ def layer_activations(shape: Shape, piece: Piece, mode: Mode) -> int:
     else:
         norms = 2 * FLOAT * 2 * hidden
         products = 4 * size * wide + (5 * HALF if mode.autocast else 2 * FLOAT) * hidden
-    return piece.tokens * (norms + root_mean_squares + attention + mask + products)
+        if piece.padding:
+            products += size * hidden
+    return piece.tokens * (norms + root_mean_squares + products) + attention
 
 
 def cast_layers(shape: Shape, mode: Mode, forward: bool = True) -> int:
@@ -219,29 +237,29 @@ def cast_layers(shape: Shape, mode: Mode, forward: bool = True) -> int:
 
 
 def kept_layers(shape: Shape, piece: Piece, mode: Mode) -> int:
-    """Bytes that all layers keep: with checkpointing the float32 states that go into each."""
+    """Bytes that all layers keep: with checkpointing the float32 states that go into each.
+
+    Else, beside what each keeps, the cosines and sines of all tokens' positions and, where texts
+    are padded, the table of which token stands where.
+    """
     if mode.checkpointing:
         return shape.layers * FLOAT * piece.tokens * shape.hidden
-    return shape.layers * layer_activations(shape, piece, mode)
-
-
-def logits(shape: Shape, piece: Piece) -> int:
-    """Bytes of one float32 score for every labelled position and row of the table."""
-    return FLOAT * piece.positions * shape.rows
+    shared = 2 * FLOAT * piece.tokens * (shape.hidden // shape.heads)
+    shared += INDEX * piece.places if piece.padding else 0
+    return shape.layers * layer_activations(shape, piece, mode) + shared
 
 
 def kept_head(shape: Shape, piece: Piece, mode: Mode) -> int:
-    """Bytes that the token head keeps.
+    """Bytes that the token head keeps: float32 gradients, which the forward pass takes.
 
-    Softmax keeps the log-probabilities. One-vs-rest keeps five such tensors: distances to the
-    thresholds, scores, ones, probabilities, logarithms. Under autocast the table is there in bf16,
-    and the states that it is multiplied with; under LoRA they are there in float32 instead, for
-    the row of `<NUM>` alone learns.
+    Of the states, of the table if it learns, and of scales and thresholds; under LoRA of the shift
+    of `<NUM>`, whose row keeps the states.
     """
-    size = HALF if mode.autocast and not mode.lora_rank else FLOAT
-    states = piece.positions * shape.hidden * size
-    table = HALF * shape.table if mode.autocast else 0
-    return logits(shape, piece) * (5 if mode.one_vs_rest else 1) + states + table
+    gradients = piece.positions * shape.hidden + (0 if mode.lora_rank else shape.table)
+    if mode.one_vs_rest:
+        gradients += piece.positions + shape.rows
+    row = piece.positions * (1 + shape.hidden) if mode.lora_rank else 0
+    return FLOAT * (gradients + row)
 
 
 def kept_numbers(shape: Shape, piece: Piece) -> int:
@@ -255,9 +273,9 @@ def kept_numbers(shape: Shape, piece: Piece) -> int:
 
 
 def kept_rest(shape: Shape, piece: Piece, mode: Mode) -> int:
-    """Bytes that the final norm, abduction and number embedding keep, in float32."""
+    """Bytes that final norm, abduction, unpacking and number embedding keep, in float32."""
     normalised = 0 if mode.lora_rank else shape.hidden
-    return FLOAT * piece.tokens * (2 * shape.hidden + normalised + clock.FEATURES + 4)
+    return FLOAT * piece.tokens * (3 * shape.hidden + normalised + clock.FEATURES + 5)
 
 
 def kept(shape: Shape, piece: Piece, mode: Mode) -> int:
@@ -270,30 +288,89 @@ def kept(shape: Shape, piece: Piece, mode: Mode) -> int:
     )
 
 
-def head_at_work(shape: Shape, piece: Piece, mode: Mode) -> tuple[int, int]:
-    """Bytes that the token head holds beside what it keeps, at worst: forward, backward.
+def states(shape: Shape, piece: Piece) -> int:
+    """Bytes of the latent cause, padded, until the losses are there."""
+    return FLOAT * piece.places * (shape.hidden + 1)
 
-    Softmax: three score tensors in all, in the forward pass scores, log-probabilities and what
-    becomes the probability of `<NUM>`, in the backward pass log-probabilities and two gradients.
-    One-vs-rest: the five that are kept; ten in the derivative of the arc tangent.
+
+def head_at_work(shape: Shape, piece: Piece, mode: Mode) -> int:
+    """Bytes that the token head holds beside what it keeps, at worst; in the forward pass.
+
+    The latent cause at the labelled positions; under autocast table and states in bf16; tiles.
     """
-    forward, backward = (0, 5) if mode.one_vs_rest else (2, 2)
-    return forward * logits(shape, piece), backward * logits(shape, piece)
+    chosen = FLOAT * piece.positions * (shape.hidden + 1)
+    copies = HALF * (shape.table + piece.positions * shape.hidden) if mode.autocast else 0
+    tiles = one_vs_rest_tiles if mode.one_vs_rest else softmax_tiles
+    return chosen + copies + tiles(shape, piece, mode)
+
+
+def tile_scores(whole: int, taken: int, mode: Mode) -> tuple[int, int, int]:
+    """Scores of the first tile, of the second and of the last; 0: there is no second.
+
+    Args:
+        whole: Size of the dimension that every tile has all of.
+        taken: Size of the dimension that is taken in tiles.
+        mode: How is trained.
+    """
+    size = tile_size(whole, torch.device("cuda" if mode.gpu else "cpu"))
+    first = min(size, taken)
+    return whole * first, whole * min(size, taken - first), whole * ((taken - 1) % size + 1)
+
+
+def softmax_tiles(shape: Shape, piece: Piece, mode: Mode) -> int:
+    """Bytes of a tile of positions, and of what is left of the one before, at worst.
+
+    Scores and probabilities stay until the next tile's scores, and log-probabilities, are there.
+    Under autocast scores exist in bf16 for a moment, and so do the derivatives by them and what
+    they give to the table.
+    """
+    first, second, _ = tile_scores(shape.rows, piece.positions, mode)
+    product = HALF if mode.autocast else 0
+    table = 0 if mode.lora_rank else _added(shape.table, mode)
+    return max(
+        first * (2 * FLOAT + product) + table,
+        2 * FLOAT * first + second * (FLOAT + product) if second else 0,
+        FLOAT * (first + 2 * second),
+    )
+
+
+def one_vs_rest_tiles(shape: Shape, piece: Piece, mode: Mode) -> int:
+    """Bytes of a tile of tokens, and of what is left of the one before, at worst.
+
+    Six tensors of scores in a tile's terms, with the derivatives by the scores of the tile before;
+    or what derivatives give to the states; or at the end, with the last tile's scores and their
+    derivatives, the labels' rows of the table times a derivative.
+    """
+    first, second, last = tile_scores(piece.positions, shape.rows, mode)
+    product = HALF if mode.autocast else 0
+    located = piece.positions * shape.hidden
+    return max(
+        6 * FLOAT * first,
+        FLOAT * (first + 6 * second),
+        first * (2 * FLOAT + product) + _added(located, mode),
+        2 * FLOAT * (last + located),
+    )
+
+
+def _added(count: int, mode: Mode) -> int:
+    """Bytes of a product in bf16 of so many elements while it is added to one in float32."""
+    if not mode.autocast:
+        return 0
+    return count * (HALF if mode.gpu else HALF + FLOAT)
+
+
+def numbers_at_work(shape: Shape, piece: Piece) -> int:
+    """Bytes that the number head's backward pass takes beside what is kept, at worst.
+
+    Four tensors of the words after every number, and the gradient of the latent cause.
+    """
+    words = FLOAT * piece.texts * piece.numbers * WINDOW * shape.hidden
+    return 4 * words + states(shape, piece)
 
 
 def table_gradients(shape: Shape, mode: Mode) -> int:
-    """Bytes of further gradients of a tied table while its two are added up."""
-    if not shape.tied or mode.lora_rank:
-        return 0
-    return FLOAT * shape.table * (1 if mode.autocast else 2)
-
-
-def step_temporary(shape: Shape, mode: Mode) -> int:
-    """Bytes that AdamW needs for a moment: all second moments' roots, or two of the largest."""
-    if mode.foreach:
-        return FLOAT * trained_parameters(shape, mode)
-    full = max(shape.table, shape.hidden * shape.intermediate)
-    return 2 * FLOAT * (shape.hidden**2 if mode.lora_rank else full)
+    """Bytes of the second gradient of a tied table, that of the input, until it is added."""
+    return FLOAT * shape.table if shape.tied and not mode.lora_rank else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,8 +407,8 @@ def whole(shape: Shape, piece: Piece, mode: Mode, buckets: bool = False) -> Held
     weights = FLOAT * all_parameters(shape, mode)
     gradients = FLOAT * trained_parameters(shape, mode)
     always = weights + 2 * gradients + (gradients if buckets else 0)
-    before, after = head_at_work(shape, piece, mode)
     kept_now = kept(shape, piece, mode)
+    working = states(shape, piece) + head_at_work(shape, piece, mode) - kept_numbers(shape, piece)
     layers = kept_layers(shape, piece, mode) + cast_layers(shape, mode, forward=False)
     again = layer_activations(shape, piece, mode) + HALF * shape.layer_matrices * mode.autocast
     again = again if mode.checkpointing else 0
@@ -342,11 +419,16 @@ def whole(shape: Shape, piece: Piece, mode: Mode, buckets: bool = False) -> Held
         2 * gradients,
         {
             # Lightning lets the gradients go after the forward pass, before the backward pass.
-            "forward": always + gradients + kept_now + cast_layers(shape, mode) + before,
-            "head backward": always + kept_now + cast_layers(shape, mode, False) + after,
+            "forward": always + gradients + kept_now + cast_layers(shape, mode) + working,
+            "head backward": (
+                always
+                + kept_now
+                + cast_layers(shape, mode, forward=False)
+                + numbers_at_work(shape, piece)
+            ),
             "layers backward": always + max(table + layers + again, gradients + again),
             "end of backward": always + gradients + table_gradients(shape, mode),
-            "optimizer": always + gradients + step_temporary(shape, mode),
+            "optimizer": always + gradients,
         },
     )
 
@@ -384,8 +466,8 @@ def sharded(shape: Shape, piece: Piece, mode: Mode, devices: int) -> Held:
     root = FLOAT * root_parameters(shape, mode)
     layers_learning = shape.layers * trained_layer(shape, mode)
     root_gradients = FLOAT * (trained_parameters(shape, mode) - layers_learning)
-    before, after = head_at_work(shape, piece, mode)
     kept_now = kept(shape, piece, mode)
+    working = states(shape, piece) + head_at_work(shape, piece, mode) - kept_numbers(shape, piece)
     layers = kept_layers(shape, piece, mode)
     again = layer_activations(shape, piece, mode) if mode.checkpointing else 0
     table = 0 if mode.lora_rank else FLOAT * shape.table
@@ -397,14 +479,14 @@ def sharded(shape: Shape, piece: Piece, mode: Mode, devices: int) -> Held:
         {
             "root gathered": parts + copies * root + layer,
             "layers forward": parts + root + layer + arrived + layers + again,
-            "forward": parts + root + kept_now + before,
-            "head backward": parts - gradients + root + kept_now + after,
+            "forward": parts + root + kept_now + working,
+            "head backward": parts - gradients + root + kept_now + numbers_at_work(shape, piece),
             # at the first layer all is kept and no gradient is there, at the last the other way
             "layers backward": (
                 max(parts - gradients + layers, parts - root_gradients // devices)
                 + (root + table + layer + layer_gradients + sent + again)
             ),
             "end of backward": parts + max(summing + sent, 2 * root_gradients),
-            "optimizer": parts + step_temporary(shape, mode) // devices,
+            "optimizer": parts,
         },
     )

@@ -10,6 +10,7 @@ import json
 import resource
 import shutil
 import time
+import warnings
 import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -40,14 +41,16 @@ class Setting:
     Attributes:
         folder: Model folder with weights and tokenizer.
         texts: Texts of the step.
-        length: Tokens of a text; where `padded` the last text has one less.
+        length: Tokens of a text.
         share: Of a text's tokens, from its end, that a loss is taken on.
-        padded: Whether attention gets a mask.
+        padded: Whether the last text has one token less.
         autocast: bf16 autocast; else float32.
         checkpointing: Activation checkpointing.
         one_vs_rest: One-vs-rest instead of softmax.
         lora_rank: Rank of adapters; 0: all weights learn.
         device: "cpu" or "cuda".
+        products: Whether products in bf16 are computed. Else zeros stand in their place: what is
+            held is the same, and a CPU without instructions for bf16 would take hours.
     """
 
     folder: str
@@ -60,6 +63,7 @@ class Setting:
     one_vs_rest: bool = False
     lora_rank: int = 0
     device: str = "cpu"
+    products: bool = True
 
 
 def model_folder(source: Path, changes: dict[str, Any], target: Path) -> Path:
@@ -95,6 +99,22 @@ def load(setting: Setting, empty: bool = False) -> NumberLM:
         lora=Lora(rank=setting.lora_rank) if setting.lora_rank else None,
         empty=empty,
     )
+
+
+def leave_out_products() -> torch.library.Library:
+    """Zeros in place of products in bf16 on the CPU, in this process as long as the result lives."""
+
+    def mm(left: Tensor, right: Tensor) -> Tensor:
+        result = left.new_empty(len(left), right.shape[1])
+        return (
+            result.zero_() if left.dtype == torch.bfloat16 else torch.mm(left, right, out=result)
+        )
+
+    library = torch.library.Library("aten", "IMPL")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that a kernel is replaced
+        library.impl("mm", mm, "CPU")
+    return library
 
 
 def make_batch(setting: Setting, num_token_id: int) -> Batch:
@@ -133,31 +153,39 @@ def kept_tensors(model: NumberLM, batch: Batch, autocast: bool) -> dict[str, int
 
     Returns:
         Bytes of `layers`, `head`, `numbers` and `rest`, and of copies of weights in 16 bits,
-        `cast_layers` and `cast_table`. Parameters and buffers are left out.
+        `cast_layers`. Parameters and buffers are left out.
     """
     owned = {
         tensor.untyped_storage().data_ptr() for tensor in [*model.parameters(), *model.buffers()]
     }
     frozen = {_extent(p) for p in model.parameters() if not p.requires_grad}
-    table = _extent(model.backbone.get_output_embeddings().weight)
     alive: list[weakref.ref[_Kept]] = []
     parts = ["rest"]
 
     def pack(tensor: Tensor) -> _Kept:
         part = parts[-1]
         if _is_cast_weight(tensor, frozen):
-            part = "cast_table" if _extent(tensor) == table else "cast_layers"
+            part = "cast_layers"
         kept = _Kept(tensor, part)
         alive.append(weakref.ref(kept))
         return kept
+
+    held: list[_Kept] = []
+
+    def keep_gradients(result: tuple[Tensor, Tensor]) -> None:
+        """The gradients that a vocabulary loss takes in the forward pass, which no hook sees."""
+        held.extend(
+            _Kept(gradient, "head")
+            for gradient in result[0].grad_fn.gradients
+            if gradient is not None
+        )
+        alive.extend(map(weakref.ref, held))
 
     with ExitStack() as stack:
         for layer in model.backbone.modules():
             if isinstance(layer, GradientCheckpointingLayer):
                 stack.enter_context(_named(layer, "forward", "layers", parts))
-        stack.enter_context(_named(model, "token_scores", "head", parts))
-        stack.enter_context(_named(model.token_head, "loss", "head", parts))
-        stack.enter_context(_named(model.token_head, "prob", "head", parts))
+        stack.enter_context(_named(model, "token_loss", "head", parts, keep_gradients))
         stack.enter_context(_named(model, "number_answer", "numbers", parts))
         stack.enter_context(torch.autograd.graph.saved_tensors_hooks(pack, lambda k: k.tensor))
         with torch.autocast(model.device.type, torch.bfloat16, enabled=autocast):
@@ -195,16 +223,32 @@ def _is_cast_weight(tensor: Tensor, frozen: set[tuple[int, ...]]) -> bool:
 
 
 @contextmanager
-def _named(owner: nn.Module, method: str, part: str, parts: list[str]) -> Iterator[None]:
-    """What is kept while a method runs is a part of this name."""
+def _named(
+    owner: nn.Module,
+    method: str,
+    part: str,
+    parts: list[str],
+    after: Callable[[Any], None] = lambda result: None,
+) -> Iterator[None]:
+    """What is kept while a method runs is a part of this name.
+
+    Args:
+        owner: Whose method it is.
+        method: Its name.
+        part: The name of the part.
+        parts: The parts that run, the innermost last.
+        after: Gets what the method returns.
+    """
     original: Callable[..., Any] = getattr(owner, method)
 
     def wrapped(*args: Any, **options: Any) -> Any:  # noqa: ANN401
         parts.append(part)
         try:
-            return original(*args, **options)
+            result = original(*args, **options)
         finally:
             parts.pop()
+        after(result)
+        return result
 
     setattr(owner, method, wrapped)
     yield
@@ -306,11 +350,12 @@ def measure(setting: Setting) -> dict[str, Any]:
     torch.manual_seed(0)
     before = resident()
     start = time.perf_counter()
+    _library = None if setting.products else leave_out_products()
     model = load(setting).to(setting.device)
     batch = make_batch(setting, model.tokenizer.num_token_id)
     kept = kept_tensors(model, batch, setting.autocast)
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(learning, lr=1e-5)
+    optimizer = torch.optim.AdamW(learning, lr=1e-5, fused=True)
     moments = peaks(
         model,
         lambda: model.losses(batch).total(0.3),

@@ -59,19 +59,19 @@ class Work:
 def work(shape: Shape, piece: Piece, mode: Mode) -> Work:
     """FLOP of a piece: 2 a parameter and token forward, 4 backward.
 
-    Frozen weights need no gradient (2 backward); checkpointing computes the layers again.
-    Attention is counted causal, half of the square.
+    Frozen weights need no gradient (2 backward); checkpointing computes the layers again. The token
+    head's gradients are taken in the forward pass. Attention is counted causal, half of the square.
     """
     back = 1 if mode.lora_rank else 2
     layers = 2 * piece.tokens * shape.layers * shape.layer_matrices
-    attention = 2 * piece.tokens * shape.layers * shape.hidden * piece.length
+    attention = 2 * piece.places * shape.layers * shape.hidden * piece.length
     adapters = 2 * piece.tokens * adapter_parameters(shape, mode)
     head = 2 * piece.positions * shape.table
     abduction = 2 * piece.tokens * shape.hidden**2
     again = layers + attention + adapters if mode.checkpointing else 0
     return Work(
-        layers + attention + adapters + head + abduction,
-        back * (layers + head) + 2 * (attention + adapters + abduction) + again,
+        layers + attention + adapters + (1 + back) * head + abduction,
+        back * layers + 2 * (attention + adapters + abduction) + again,
     )
 
 
