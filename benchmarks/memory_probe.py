@@ -102,7 +102,7 @@ def load(setting: Setting, empty: bool = False) -> NumberLM:
 
 
 def leave_out_products() -> torch.library.Library:
-    """Zeros in place of products in bf16 on the CPU, in this process as long as the result lives."""
+    """Zeros in place of products in bf16 on the CPU, as long as the result lives."""
 
     def mm(left: Tensor, right: Tensor) -> Tensor:
         result = left.new_empty(len(left), right.shape[1])

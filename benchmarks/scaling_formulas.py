@@ -59,8 +59,9 @@ class Work:
 def work(shape: Shape, piece: Piece, mode: Mode) -> Work:
     """FLOP of a piece: 2 a parameter and token forward, 4 backward.
 
-    Frozen weights need no gradient (2 backward); checkpointing computes the layers again. The token
-    head's gradients are taken in the forward pass. Attention is counted causal, half of the square.
+    Frozen weights need no gradient (2 backward); checkpointing computes the layers again. The
+    token head's gradients are taken in the forward pass. Attention is counted causal, half of the
+    square.
     """
     back = 1 if mode.lora_rank else 2
     layers = 2 * piece.tokens * shape.layers * shape.layer_matrices
