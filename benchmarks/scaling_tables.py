@@ -22,15 +22,18 @@ from benchmarks.scaling_formulas import (
 
 RESULTS = Path(__file__).resolve().parent / "results"
 MEASURED = "2026-11-25_cpu-2-cores_memory.json"
-PIECE = Piece(texts=8, length=512, labelled=511, numbers=20)  # what a device reads at once
+# What a device reads at once: texts of 512 tokens, of which one has one less.
+PIECE = Piece(texts=8, length=512, labelled=4087 / 8, numbers=20, padding=1)
 SHORT = Piece(texts=102, length=40, labelled=39, numbers=3)  # about as many tokens, short texts
 FULL, AGAIN = Mode(), Mode(checkpointing=True)
+ONE_VS_REST = Mode(one_vs_rest=True)
 LORA, LORA_AGAIN = Mode(lora_rank=16), Mode(lora_rank=16, checkpointing=True)
 TIGHT = 0.9  # of a device's memory; the rest is for CUDA context, NCCL and fragmentation
 
 # Of the table of memory: name, how is trained, strategy, devices.
 STRATEGIES = (
     ("one device", FULL, "one", 1),
+    ("one device, one-vs-rest", ONE_VS_REST, "one", 1),
     ("DDP, any number", FULL, "ddp", 1),
     ("FSDP2, 1", FULL, "fsdp", 1),
     ("FSDP2, 8", FULL, "fsdp", 8),
@@ -75,6 +78,9 @@ def sizes() -> str:
     def gigaflop(mode: Mode) -> Callable[[Shape], str]:
         return lambda s: _figure(work(s, PIECE, mode).total / PIECE.tokens / 1e9)
 
+    def at_work(mode: Mode) -> Callable[[Shape], str]:
+        return lambda s: _gigabytes(formulas.head_at_work(s, PIECE, mode))
+
     rows: dict[str, Callable[[Shape], str]] = {
         "parameters of the backbone": lambda s: f"{s.backbone_parameters:,}",
         "of a layer": lambda s: f"{s.layer_parameters:,}",
@@ -85,10 +91,12 @@ def sizes() -> str:
         "... bf16-mixed, LoRA": kept(LORA),
         "... bf16-mixed, checkpointing": kept(AGAIN),
         "tokens from which bf16-mixed holds less than float32": _worthwhile_tokens,
-        "scores, MB a labelled position, at worst: softmax": lambda s: _figure(
-            3 * FLOAT * s.rows / 1e6
+        "token head, GB: kept": lambda s: _gigabytes(formulas.kept_head(s, PIECE, FULL)),
+        "... at work beside it, softmax": at_work(FULL),
+        "... one-vs-rest": at_work(ONE_VS_REST),
+        "scores of all positions, GB, which are never there": lambda s: _gigabytes(
+            FLOAT * PIECE.positions * s.rows
         ),
-        "... one-vs-rest": lambda s: _figure(10 * FLOAT * s.rows / 1e6),
         "work, GFLOP a token": gigaflop(FULL),
         "... checkpointing": gigaflop(AGAIN),
         "... LoRA": gigaflop(LORA),
@@ -122,7 +130,7 @@ def memory() -> str:
                 copies = formulas.cast_layers(shape, mode)
                 copies += once.gradients if strategy == "ddp" else 0
             head = formulas.kept_head(shape, PIECE, mode)
-            head += formulas.head_at_work(shape, PIECE, mode)[0]
+            head += formulas.head_at_work(shape, PIECE, mode)
             rows.append(
                 [
                     f"{name}: {what}",
