@@ -274,7 +274,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--processes", type=int, default=1, help="more: DDP and FSDP2 over gloo")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument(
-        "--no-products", action="store_true", help="zeros in place of products in bf16"
+        "--no-products", action="store_true", help="zeros in place of matrix products"
     )
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()

@@ -273,9 +273,9 @@ def kept_numbers(shape: Shape, piece: Piece) -> int:
 
 
 def kept_rest(shape: Shape, piece: Piece, mode: Mode) -> int:
-    """Bytes that final norm, abduction, unpacking and number embedding keep, in float32."""
+    """Bytes that the final norm, abduction and number embedding keep, in float32."""
     normalised = 0 if mode.lora_rank else shape.hidden
-    return FLOAT * piece.tokens * (3 * shape.hidden + normalised + clock.FEATURES + 5)
+    return FLOAT * piece.tokens * (2 * shape.hidden + normalised + clock.FEATURES + 4)
 
 
 def kept(shape: Shape, piece: Piece, mode: Mode) -> int:

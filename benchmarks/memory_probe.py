@@ -49,7 +49,7 @@ class Setting:
         one_vs_rest: One-vs-rest instead of softmax.
         lora_rank: Rank of adapters; 0: all weights learn.
         device: "cpu" or "cuda".
-        products: Whether products in bf16 are computed. Else zeros stand in their place: what is
+        products: Whether matrix products are computed. Else zeros stand in their place: what is
             held is the same, and a CPU without instructions for bf16 would take hours.
     """
 
@@ -102,18 +102,22 @@ def load(setting: Setting, empty: bool = False) -> NumberLM:
 
 
 def leave_out_products() -> torch.library.Library:
-    """Zeros in place of products in bf16 on the CPU, as long as the result lives."""
+    """Zeros in place of matrix products on the CPU, as long as the result lives."""
 
     def mm(left: Tensor, right: Tensor) -> Tensor:
-        result = left.new_empty(len(left), right.shape[1])
-        return (
-            result.zero_() if left.dtype == torch.bfloat16 else torch.mm(left, right, out=result)
-        )
+        return left.new_zeros(len(left), right.shape[1])
+
+    def mm_out(left: Tensor, right: Tensor, *, out: Tensor) -> Tensor:
+        return out.zero_()
+
+    def addmm_(total: Tensor, left: Tensor, right: Tensor, **scales: float) -> Tensor:
+        return total
 
     library = torch.library.Library("aten", "IMPL")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that a kernel is replaced
-        library.impl("mm", mm, "CPU")
+        warnings.simplefilter("ignore")  # that kernels are replaced
+        for name, kernel in (("mm", mm), ("mm.out", mm_out), ("addmm_", addmm_)):
+            library.impl(name, kernel, "CPU")
     return library
 
 

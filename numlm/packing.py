@@ -39,7 +39,10 @@ class Packing(NamedTuple):
         return padded.flatten(0, 1)[self.places][None]
 
     def unpack(self, packed: Tensor, padding: float = 0.0) -> Tensor:
-        """(1, N, ...) -> (B, T, ...), with a value in place of padding."""
+        """(1, N, ...) -> (B, T, ...), with a value in place of padding.
+
+        The result is no view: of a module that returns one, FSDP2 keeps the gathered weights.
+        """
         texts, length = self.table.shape[2:]
-        flat = packed.new_full((texts * length, *packed.shape[2:]), padding)
-        return flat.index_copy(0, self.places, packed[0]).unflatten(0, (texts, length))
+        padded = packed.new_full((texts, length, *packed.shape[2:]), padding)
+        return padded.index_put((self.places // length, self.places % length), packed[0])
