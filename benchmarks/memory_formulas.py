@@ -195,14 +195,12 @@ def layer_activations(shape: Shape, piece: Piece, mode: Mode) -> int:
     Per token: the inputs of both norms, what they normalise them to, and what they give to the
     products (one tensor in float32; under autocast a bf16 copy for each of the five products);
     gate, its SiLU, up and their product. Per place: query, key, value, attention's output and
-    log-sum-exp. Where texts are padded: attention's output copied, then copied into one row, and
-    three times which token stands where. With adapters the frozen products and norms keep no
-    inputs, but every adapter keeps its input after dropout, and dropout its mask.
+    log-sum-exp. Where texts are padded, attention's output once more, in one row. With adapters
+    the frozen products and norms keep no inputs, but every adapter keeps its input after dropout,
+    and dropout its mask.
     """
     hidden, wide, size = shape.hidden, shape.intermediate, mode.size
     attention = piece.places * (2 * size * (hidden + shape.kv) + FLOAT * shape.heads)
-    if piece.padding:
-        attention += piece.places * (size * hidden + 3 * INDEX)
     root_mean_squares = 2 * FLOAT
     if mode.lora_rank:
         inputs = 6 * hidden + wide

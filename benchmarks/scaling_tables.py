@@ -311,7 +311,7 @@ def measured_layers() -> str:
         if row["what"] == "kept: layers" and entry["setting"]["share"] == 1
     }
     rows = []
-    for mode in ("float32", "bf16", "float32-checkpointing", "bf16-checkpointing"):
+    for mode in ("float32", "bf16", "bf16-checkpointing"):
         (setting, few), (_, more) = kept[mode, 2], kept[mode, 4]
         measured, formula = (
             (more[name] - few[name]) / 2 / setting["texts"] / setting["length"]
