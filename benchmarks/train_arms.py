@@ -21,7 +21,7 @@ from transformers import Trainer as HuggingFaceTrainer
 
 from benchmarks.memory_formulas import Shape
 from benchmarks.naive_loss import naive_one_vs_rest
-from benchmarks.turns import Turn
+from benchmarks.trainer_turns import Turn
 from datamodules.number_data_module import NumberDataModule
 from lightning_modules.number_lm import NumberLMModule
 from numlm.batch import IGNORE, Batch, Piece, Record

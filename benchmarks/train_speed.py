@@ -46,7 +46,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.memory import shape_of  # noqa: E402
 from benchmarks.memory_formulas import QWEN25, Shape  # noqa: E402
 from benchmarks.train_arms import Job, arms, joined, with_answers  # noqa: E402
-from benchmarks.turns import Turn, Turns, product  # noqa: E402
+from benchmarks.trainer_turns import Turn, Turns, product  # noqa: E402
 from datamodules import training_mix  # noqa: E402
 from numlm.batch import Record  # noqa: E402
 from numlm.checkpoint import load_tokenizer  # noqa: E402

@@ -10,7 +10,7 @@ import pytest
 from benchmarks import train_speed
 from benchmarks.train_arms import joined, with_answers
 from benchmarks.train_speed import figures, texts
-from benchmarks.turns import Sample, Turn, Turns
+from benchmarks.trainer_turns import Sample, Turn, Turns
 from numlm.batch import Record, count_labels
 
 
