@@ -1,0 +1,70 @@
+"""The benchmarks of the vocabulary: their arms agree, and their figures are as computed."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import turns, vocabulary_speed
+from benchmarks.turns import Sample, rows
+
+
+def test_rows_pair_calls_of_a_round() -> None:
+    samples = [
+        Sample("a", "first", 0, 1.0, 8.0, 0.0),
+        Sample("a", "second", 0, 2.0, 2.0, 0.0),
+        Sample("a", "second", 1, 12.0, 1.0, 0.0),
+        Sample("a", "first", 1, 3.0, 8.0, 0.0),
+        Sample("b", "only", 0, 5.0, None, 0.0),
+    ]
+    first, second, only = rows(samples)
+    assert first["ms"] == [2000.0, 1500.0, 2500.0]
+    assert first["time_ratio"] == [1.0, 1.0, 1.0]
+    assert second["time_ratio"] == [3.0, 2.5, 3.5], "2 / 1 and 12 / 3"
+    assert second["memory_ratio"][0] == (2 / 8 + 1 / 8) / 2
+    assert only["mib"] is only["memory_ratio"] is None
+
+
+def test_every_round_begins_with_another_arm() -> None:
+    called = []
+    arms = {name: lambda name=name: called.append(name) or 0.0 for name in "abc"}
+    turns.in_turn({"part": arms}, 2, torch.device("cpu"), "Turns")
+    assert called == [*"abc", *"bca"]
+
+
+@pytest.mark.skipif(not turns._CLEAR.exists(), reason="tells no peak of a process")
+def test_memory_is_what_a_call_takes() -> None:
+    held = torch.ones(1 << 24)  # 64 MiB that it does not take
+    seconds, mib, value = turns.measure(
+        lambda: float(torch.ones(1 << 23).sum()), torch.device("cpu")
+    )
+    assert mib == pytest.approx(32, abs=2)
+    assert (seconds > 0, value) == (True, 1 << 23)
+    assert turns.measure(lambda: 0.0, torch.device("cpu"))[1] == pytest.approx(0, abs=2)
+    del held
+
+
+def test_ways_through_the_vocabulary_agree(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a compiler, which takes seconds and is tested elsewhere."""
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    file = tmp_path / "found.json"
+    vocabulary_speed.main(["--positions", "32", "--ranked", "8", "--vocabulary", "3000",
+                           "--hidden", "16", "--rounds", "2", "--json", str(file)])  # fmt: skip
+    assert "of the time (goal 1.2)" in capsys.readouterr().out
+    found = json.loads(file.read_text())
+    assert found["machine"]
+    values: dict[str, list[float]] = {}
+    for call in found["calls"]:
+        values.setdefault(call["part"], []).append(call["value"])
+    assert {part: len(each) for part, each in values.items()} == {
+        "one-vs-rest": 6,
+        "softmax": 4,
+        "rank": 4,
+        "rank, end to end": 4,
+    }
+    for part, each in values.items():
+        assert each == pytest.approx([each[0]] * len(each), rel=1e-4), part
+    assert values["rank"][0] > 1
