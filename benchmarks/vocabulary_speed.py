@@ -45,7 +45,7 @@ from numlm.vocabulary_loss import (  # noqa: E402
 )
 
 _SCORE = 3.0  # standard deviation
-_WARM_ROWS = 1200, 2500  # of tiles as square as the default's and not, for which it is compiled
+_WARM_ROWS = 1200, 5000  # less than a tile of the default size, and more
 _GOALS = {  # part, arm: the greatest share of the first arm's time and memory
     ("one-vs-rest", "tiled"): (1.2, 0.2),
     ("one-vs-rest", "tiled, compiled terms"): (1.2, 0.2),
@@ -175,8 +175,8 @@ def verdicts(found: Sequence[dict[str, Any]]) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print the table and keep every call."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--positions", type=int, default=1024, help="that a loss is taken at")
-    parser.add_argument("--ranked", type=int, default=256, help="positions that are ranked at")
+    parser.add_argument("--positions", type=int, default=512, help="that a loss is taken at")
+    parser.add_argument("--ranked", type=int, default=128, help="positions that are ranked at")
     parser.add_argument("--vocabulary", type=int, default=151_936, help="tokens")
     parser.add_argument("--hidden", type=int, default=896, help="size of a state")
     parser.add_argument("--rounds", type=int, default=3, help="how often each arm is measured")

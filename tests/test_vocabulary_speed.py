@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import turns, vocabulary_speed
+from benchmarks import scaling, turns, vocabulary_speed
 from benchmarks.turns import Sample, rows
 
 
@@ -68,3 +68,28 @@ def test_ways_through_the_vocabulary_agree(
     for part, each in values.items():
         assert each == pytest.approx([each[0]] * len(each), rel=1e-4), part
     assert values["rank"][0] > 1
+
+
+def test_a_slope_is_that_of_the_larger_half() -> None:
+    points = {1: 5.0, 2: 5.0, 4: 16.0, 8: 64.0}
+    samples = [Sample("a", str(n), 0, v / 1e3, 0.0, 0.0) for n, v in points.items()]
+    (line,) = scaling.slopes(rows(samples))
+    assert (line["measure"], line["slope"]) == ("ms", 2.0), "no memory was taken"
+    assert line["points"][0] == (1, 5.0)
+
+
+def test_scaling_in_short(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = {"texts": [1, 2], "length": [8, 16], "vocabulary": [1500, 3000], "data": [5, 10]}
+    monkeypatch.setattr(scaling, "SIZES", small)
+    files = tmp_path / "found.json", tmp_path / "chart.png"
+    scaling.main(["--rounds", "1", "--json", str(files[0]),
+                  "--chart", str(files[1])])  # fmt: skip
+    assert "1 is linear" in capsys.readouterr().out
+    found = json.loads(files[0].read_text())
+    calls = {(call["part"], call["arm"]): call["value"] for call in found["calls"]}
+    assert len(calls) == 2 * len(scaling.curves(1, torch.device("cpu")))
+    assert [calls["tokenizing", n] for n in ("5", "10")] == [5, 10]
+    assert calls["vocabulary, softmax", "3000"] > 0
+    assert files[1].stat().st_size > 10_000
