@@ -1,12 +1,13 @@
-"""The benchmarks of the vocabulary: their arms agree, and their figures are as computed."""
+"""Benchmarks of vocabulary and size: their arms agree, and their figures are as computed."""
 
 import json
 from pathlib import Path
 
 import pytest
 import torch
+from torch.distributions import Cauchy
 
-from benchmarks import scaling, turns, vocabulary_speed
+from benchmarks import per_dimension, per_dimension_head, scaling, turns, vocabulary_speed
 from benchmarks.turns import Sample, rows
 
 
@@ -89,7 +90,52 @@ def test_scaling_in_short(
     assert "1 is linear" in capsys.readouterr().out
     found = json.loads(files[0].read_text())
     calls = {(call["part"], call["arm"]): call["value"] for call in found["calls"]}
-    assert len(calls) == 2 * len(scaling.curves(1, torch.device("cpu")))
+    assert len(calls) == 12, "two sizes of six curves"
     assert [calls["tokenizing", n] for n in ("5", "10")] == [5, 10]
     assert calls["vocabulary, softmax", "3000"] > 0
     assert files[1].stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("tile", [7, 50, 1000])
+def test_a_scale_per_dimension_in_tiles(tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against the naive form with its gradients, and that against the distribution."""
+    monkeypatch.setattr(per_dimension_head, "tile_size", lambda *_: tile)
+    loc, weight, threshold = (
+        torch.randn(*n, dtype=torch.float64) for n in ((5, 6), (50, 6), (50,))
+    )
+    scale = torch.rand(5, 6, dtype=torch.float64) + 0.1
+    labels = torch.tensor([0, 6, 7, 49, 0])
+    used = [tensor.requires_grad_() for tensor in (loc, scale, weight, threshold)]
+    mine = per_dimension_head.per_dimension_loss(*used, labels)
+    theirs = per_dimension_head.naive_per_dimension(*used, labels)
+    torch.testing.assert_close(mine, theirs)
+    pairs = zip(
+        torch.autograd.grad(3 * mine, used), torch.autograd.grad(3 * theirs, used), strict=True
+    )
+    for a, b in pairs:
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
+
+    cdf = Cauchy(loc @ weight.T, scale @ weight.abs().T).cdf(threshold)
+    right = torch.nn.functional.one_hot(labels, 50).bool()
+    torch.testing.assert_close(theirs, -torch.where(right, 1 - cdf, cdf).log().sum())
+
+
+def test_scales_in_short(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "found.json"
+    small = (
+        "--positions 8 --vocabulary 300 --hidden 8 --rounds 1 --steps 2 --batch 2 --evaluated 4"
+    )
+    per_dimension.main([*small.split(), "--json", str(file)])
+    assert "perplexity of ordinary text" in capsys.readouterr().out
+    found = json.loads(file.read_text())
+    isotropic, other = (found["ranking_at_the_start"][name] for name in per_dimension.HEADS)
+    assert isotropic["same first token"] == 1.0
+    assert isotropic["correlation with logits"] == pytest.approx(1, abs=1e-3)
+    assert other["correlation with logits"] < 0.999
+    assert {name: len(steps) for name, steps in found["seconds_of_steps"].items()} == {
+        "isotropic": 2,
+        "per dimension": 2,
+    }
+    values = {(call["part"], call["arm"]): call["value"] for call in found["calls"]}
+    for arm in per_dimension.HEADS:
+        assert values["in tiles", arm] == pytest.approx(values["at once", arm], rel=1e-4)
