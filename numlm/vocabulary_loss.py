@@ -168,14 +168,16 @@ class _Softmax(Function):
                 if amount is not None:
                     scores[:, token_id] += amount[rows]
                 log_probs, right = scores.log_softmax(-1), labels[rows, None]
+                del scores  # as below: no more than two tables of a tile are there at once
                 log_prob[rows] = log_probs.gather(-1, right)[:, 0]
-                if not any(wanted):
-                    continue
-                slopes = log_probs.exp_()
-                slopes.scatter_add_(-1, right, slopes.new_full(right.shape, -1.0))
-                if d_amount is not None:
-                    d_amount[rows] = slopes[:, token_id]
-                _add_products(products, rows, everything, slopes, d_loc, d_weight)
+                if any(wanted):
+                    slopes = log_probs.exp_()
+                    slopes.scatter_add_(-1, right, slopes.new_full(right.shape, -1.0))
+                    if d_amount is not None:
+                        d_amount[rows] = slopes[:, token_id]
+                    _add_products(products, rows, everything, slopes, d_loc, d_weight)
+                    del slopes
+                del log_probs
         probs = log_prob.exp()
         ctx.mark_non_differentiable(probs)
         ctx.gradients = d_loc, d_weight, d_amount, None, None, None
