@@ -212,7 +212,7 @@ def figures_table(title: str, found: Mapping[str, Mapping[str, float | None]]) -
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, train, print the tables and keep every call and step."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--positions", type=int, default=256, help="that the loss is timed at")
+    parser.add_argument("--positions", type=int, default=128, help="that the loss is timed at")
     parser.add_argument("--vocabulary", type=int, default=151_936, help="tokens that it is over")
     parser.add_argument("--hidden", type=int, default=896, help="size of a state")
     parser.add_argument("--rounds", type=int, default=3, help="how often each loss is timed")
