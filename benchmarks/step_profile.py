@@ -10,14 +10,11 @@ set side by side.
 
 import argparse
 import json
-import os
-import platform
 import sys
 import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Sequence
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +27,8 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.train_arms import GivenTexts  # noqa: E402
 from benchmarks.train_speed import EMBEDDED, texts  # noqa: E402
+from benchmarks.trainer_turns import DEVICE  # noqa: E402
+from benchmarks.turns import circumstances  # noqa: E402
 from lightning_modules.number_lm import NumberLMModule  # noqa: E402
 
 # The first kind one of whose words is in an operation's name.
@@ -74,6 +73,8 @@ class _Steps(Callback):
 
 def kind_of(name: str) -> str:
     """The kind that an operation belongs to."""
+    if "::" in name and not name.startswith(("aten::", "torch::")):
+        return OTHER  # autograd's own, around the operations of a backward pass
     name = name.lower().removeprefix("aten::")
     return next((k for k, words in KINDS.items() if any(word in name for word in words)), OTHER)
 
@@ -123,10 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, dict[str, float]]:
         draw(found, kinds, options.chart)
     if options.json:
         about: dict[str, Any] = {
-            "date": str(date.today()),
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores, "
-            f"{torch.get_num_threads()} threads",
-            "torch": torch.__version__,
+            **circumstances(DEVICE),
             "batch": options.batch,
             "milliseconds": {
                 name: {kind: round(ms, 2) for kind, ms in spent.items()}

@@ -24,14 +24,12 @@ what is held between steps. "first" is everything up to the end of the first ste
 import argparse
 import json
 import os
-import platform
 import statistics
 import sys
 import tempfile
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import date
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -46,7 +44,8 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.memory import shape_of  # noqa: E402
 from benchmarks.memory_formulas import QWEN25, Shape  # noqa: E402
 from benchmarks.train_arms import Job, arms, joined, with_answers  # noqa: E402
-from benchmarks.trainer_turns import Turn, Turns, product  # noqa: E402
+from benchmarks.trainer_turns import DEVICE, Turn, Turns, product  # noqa: E402
+from benchmarks.turns import circumstances  # noqa: E402
 from datamodules import training_mix  # noqa: E402
 from numlm.batch import Record  # noqa: E402
 from numlm.checkpoint import load_tokenizer  # noqa: E402
@@ -215,13 +214,8 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
         draw(rows, about, options.chart)
     if options.json:
         found = {
-            "date": str(date.today()),
-            "command": " ".join(
-                ["python benchmarks/train_speed.py", *(arguments or sys.argv[1:])]
-            ),
-            "machine": f"{platform.machine()}, {device}, {torch.get_num_threads()} threads",
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
+            **circumstances(DEVICE),
+            "options": {k: v for k, v in vars(options).items() if k not in ("json", "chart")},
             "figures": rows,
             "samples": {
                 name: [list(asdict(s).values()) for s in turn.samples]

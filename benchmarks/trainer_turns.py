@@ -4,17 +4,18 @@ Each arm is a whole trainer in a thread of its own, with its loader, its hooks a
 One moves at a time: what a step took is the time between being woken and having stepped.
 """
 
-import ctypes
 import gc
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from benchmarks.turns import peak_memory, start_memory
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class Turn:
         self.samples: list[Sample] = []
         self.memory = 0
         self.steps = 0
-        self._memory = _Memory()
+        self._held: int | None = None
         self._start = 0.0
 
     def begin(self) -> None:
@@ -65,12 +66,13 @@ class Turn:
         if self.steps == 1:
             self.first = seconds
         elif self.steps == self.turns.steps:
-            self.memory = self._memory.peak()
+            self.memory = (peak_memory(DEVICE) or 0) - (self._held or 0)
         elif self.steps > self.turns.warm_up:
             self.samples.append(Sample(seconds, tokens, flop))
         self.turns.pass_on(self)
         if self.steps == self.turns.steps - 1:
-            self._memory.watch()
+            gc.collect()
+            self._held = start_memory(DEVICE)
         self._start = time.perf_counter()
 
 
@@ -154,36 +156,6 @@ class Turns:
             self.wait(turn)
 
 
-class _Memory:
-    """The peak of a step: of the GPU by its allocator, else of the process by the kernel."""
-
-    def __init__(self) -> None:
-        self._before = 0
-
-    def watch(self) -> None:
-        """Begin."""
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.reset_peak_memory_stats()
-            self._before = torch.cuda.memory_allocated()
-        elif sys.platform == "linux":
-            ctypes.CDLL(None).malloc_trim(0)  # what is free but kept would be used unseen
-            Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-            self._before = _status("VmRSS")
-
-    def peak(self) -> int:
-        """Bytes at the peak since then beyond those held at first."""
-        if torch.cuda.is_available():
-            return torch.cuda.max_memory_allocated() - self._before
-        return _status("VmHWM") - self._before if sys.platform == "linux" else 0
-
-
-def _status(name: str) -> int:
-    """Bytes that the kernel says of this process."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * int(next(line for line in lines if line.startswith(name)).split()[1])
-
-
 def product(size: int, dtype: torch.dtype, steps: int) -> Callable[[Turn], None]:
     """An arm that multiplies two square matrices: what a step could reach at best."""
 
@@ -197,5 +169,4 @@ def product(size: int, dtype: torch.dtype, steps: int) -> Callable[[Turn], None]
 
 
 def _operands(size: int, dtype: torch.dtype) -> Iterable[Tensor]:
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    return (torch.randn(size, size, device=DEVICE, dtype=dtype) for _ in range(2))

@@ -66,22 +66,22 @@ def in_turn(
 
 def measure(call: Callable[[], float], device: torch.device) -> tuple[float, float | None, float]:
     """Seconds of a call, MiB that it takes beyond what is held, and what it returns."""
-    before = _start_memory(device)
+    before = start_memory(device)
     start = time.perf_counter()
     value = call()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     seconds = time.perf_counter() - start
-    peak = _peak_memory(device)
+    peak = peak_memory(device)
     taken = None if before is None or peak is None else round((peak - before) / _MIB, 1)
     return round(seconds, 7), taken, value
 
 
-def _start_memory(device: torch.device) -> int | None:
+def start_memory(device: torch.device) -> int | None:
     """Forget the peak; returns the bytes that are held."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-        torch.cuda.reset_peak_memory_stats(device)
+        torch.cuda.resetpeak_memory_stats(device)
         return torch.cuda.memory_allocated(device)
     if not _CLEAR.exists():
         return None
@@ -92,7 +92,8 @@ def _start_memory(device: torch.device) -> int | None:
     return _status("VmRSS")
 
 
-def _peak_memory(device: torch.device) -> int | None:
+def peak_memory(device: torch.device) -> int | None:
+    """Bytes held at the peak since `start_memory`."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return _status("VmHWM") if _CLEAR.exists() else None

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import train_speed
+from benchmarks.step_profile import kind_of
 from benchmarks.train_arms import joined, with_answers
 from benchmarks.train_speed import figures, texts
 from benchmarks.trainer_turns import Sample, Turn, Turns
@@ -117,3 +118,20 @@ def test_every_arm_learns_from_the_same_tokens(tmp_path: Path) -> None:
     found = json.loads(file.read_text())
     ours = {name: [s[1] for s in found["samples"][name]] for name in found["samples"]}
     assert ours["C: softmax"] == ours["D: one-vs-rest"] == ours["G: backbone alone"]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("aten::addmm_", "products"),
+        ("aten::_fused_adamw_", "optimizer and clipping"),
+        ("aten::linalg_vector_norm", "optimizer and clipping"),
+        ("aten::_scaled_dot_product_flash_attention_for_cpu_backward", "attention"),
+        ("aten::silu_backward", "elementwise"),
+        ("aten::index_copy_", "gathers and copies"),
+        ("aten::_log_softmax", "softmax and logarithms"),
+        ("autograd::engine::evaluate_function: MmBackward0", "Python and the rest"),
+    ],
+)
+def test_an_operation_has_a_kind(name: str, kind: str) -> None:
+    assert kind_of(name) == kind
