@@ -10,8 +10,10 @@
 
 Speed is of one-vs-rest, forward and backward, in the shape of Qwen2.5-0.5B, by the naive forms as
 well as in tiles. Quality is of the embedded model, trained with either from the same seed, on the
-same texts, step by step in turn. The ranking is that of the start, before anything is learned:
-the isotropic one ranks tokens as the base model does, by construction.
+same texts, step by step in turn. The ranking is that of the start, before anything is learned: far
+below the threshold C a token has P of about S / (pi (C - L)), L its score. With one S for all the
+order is that of the scores, the base model's; with S_k = |A_k| . scale the norms of the weights
+count like the distances C - L.
 """
 
 import argparse
