@@ -316,20 +316,15 @@ def tile_scores(whole: int, taken: int, mode: Mode) -> tuple[int, int, int]:
 
 
 def softmax_tiles(shape: Shape, piece: Piece, mode: Mode) -> int:
-    """Bytes of a tile of positions, and of what is left of the one before, at worst.
+    """Bytes of a tile of positions, at worst.
 
-    Scores and probabilities stay until the next tile's scores, and log-probabilities, are there.
-    Under autocast scores exist in bf16 for a moment, and so do the derivatives by them and what
-    they give to the table.
+    Scores and log-probabilities; or derivatives by the scores, under autocast in bf16 too, with
+    what they give to the table.
     """
-    first, second, _ = tile_scores(shape.rows, piece.positions, mode)
+    first, _, _ = tile_scores(shape.rows, piece.positions, mode)
     product = HALF if mode.autocast else 0
     table = 0 if mode.lora_rank else _added(shape.table, mode)
-    return max(
-        first * (2 * FLOAT + product) + table,
-        2 * FLOAT * first + second * (FLOAT + product) if second else 0,
-        FLOAT * (first + 2 * second),
-    )
+    return max(2 * FLOAT * first, first * (FLOAT + product) + table)
 
 
 def one_vs_rest_tiles(shape: Shape, piece: Piece, mode: Mode) -> int:
