@@ -21,7 +21,7 @@ from benchmarks.scaling_formulas import (
 )
 
 RESULTS = Path(__file__).resolve().parent / "results"
-MEASURED = "2026-11-25_cpu-2-cores_memory.json"
+MEASURED = "2026-11-27_cpu-2-cores_memory.json"
 # What a device reads at once: texts of 512 tokens, of which one has one less.
 PIECE = Piece(texts=8, length=512, labelled=4087 / 8, numbers=20, padding=1)
 SHORT = Piece(texts=102, length=40, labelled=39, numbers=3)  # about as many tokens, short texts

@@ -41,7 +41,8 @@ class Packing(NamedTuple):
     def unpack(self, packed: Tensor, padding: float = 0.0) -> Tensor:
         """(1, N, ...) -> (B, T, ...), with a value in place of padding.
 
-        The result is no view: of a module that returns one, FSDP2 keeps the gathered weights.
+        The result is no view, of whose module FSDP2 warns, and nothing is kept for its gradient
+        but where the tokens stand.
         """
         texts, length = self.table.shape[2:]
         padded = packed.new_full((texts, length, *packed.shape[2:]), padding)
