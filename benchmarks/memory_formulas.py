@@ -302,17 +302,17 @@ def head_at_work(shape: Shape, piece: Piece, mode: Mode) -> int:
     return chosen + copies + tiles(shape, piece, mode)
 
 
-def tile_scores(whole: int, taken: int, mode: Mode) -> tuple[int, int, int]:
-    """Scores of the first tile, of the second and of the last; 0: there is no second.
+def tile_scores(whole: int, taken: int, mode: Mode, tables: int) -> int:
+    """Scores of a tile.
 
     Args:
         whole: Size of the dimension that every tile has all of.
         taken: Size of the dimension that is taken in tiles.
         mode: How is trained.
+        tables: Tables of a tile that are there at once.
     """
-    size = tile_size(whole, torch.device("cuda" if mode.gpu else "cpu"))
-    first = min(size, taken)
-    return whole * first, whole * min(size, taken - first), whole * ((taken - 1) % size + 1)
+    size = tile_size(whole, torch.device("cuda" if mode.gpu else "cpu"), tables)
+    return whole * min(size, taken)
 
 
 def softmax_tiles(shape: Shape, piece: Piece, mode: Mode) -> int:
@@ -321,27 +321,26 @@ def softmax_tiles(shape: Shape, piece: Piece, mode: Mode) -> int:
     Scores and log-probabilities; or derivatives by the scores, under autocast in bf16 too, with
     what they give to the table.
     """
-    first, _, _ = tile_scores(shape.rows, piece.positions, mode)
+    first = tile_scores(shape.rows, piece.positions, mode, tables=2)
     product = HALF if mode.autocast else 0
     table = 0 if mode.lora_rank else _added(shape.table, mode)
     return max(2 * FLOAT * first, first * (FLOAT + product) + table)
 
 
 def one_vs_rest_tiles(shape: Shape, piece: Piece, mode: Mode) -> int:
-    """Bytes of a tile of tokens, and of what is left of the one before, at worst.
+    """Bytes of a tile of tokens, at worst.
 
-    Six tensors of scores in a tile's terms, with the derivatives by the scores of the tile before;
-    or what derivatives give to the states; or at the end, with the last tile's scores and their
-    derivatives, the labels' rows of the table times a derivative.
+    Three tensors of scores in a tile's terms; or derivatives by the scores, under autocast in bf16
+    too, with what they give to the states; or at the end the labels' rows of the table, and times
+    a derivative.
     """
-    first, second, last = tile_scores(piece.positions, shape.rows, mode)
+    tile = tile_scores(piece.positions, shape.rows, mode, tables=3)
     product = HALF if mode.autocast else 0
     located = piece.positions * shape.hidden
     return max(
-        6 * FLOAT * first,
-        FLOAT * (first + 6 * second),
-        first * (2 * FLOAT + product) + _added(located, mode),
-        2 * FLOAT * (last + located),
+        3 * FLOAT * tile,
+        tile * (FLOAT + product) + _added(located, mode),
+        2 * FLOAT * located,
     )
 
 

@@ -52,7 +52,7 @@ def choose(model: "NumberLM", latent: Latent, right: Tensor) -> Choice:
     greater = torch.zeros_like(right)
     right_weight = torch.zeros_like(best)
     total = torch.full_like(best, float("-inf"))  # logarithm of the sum of all weights
-    for tile in tiles(head.rows, tile_size(len(right), right.device)):
+    for tile in tiles(head.rows, tile_size(len(right), right.device, tables=4)):
         scores = model.token_scores(latent, tile)
         if tile.start <= num_id < tile.stop:
             # The same product of other shape may round to another score than it is compared with.

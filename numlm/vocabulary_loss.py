@@ -24,9 +24,9 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-# Scores of a tile: what a core's cache holds on a CPU; on a GPU as many as fill it.
-_TILE = {"cpu": 1 << 20}
-_GPU_TILE = 1 << 27
+# Scores of a tile on a CPU, what its cache holds; elsewhere of all its tables together, 1 GiB.
+_CPU_TILE = 1 << 20
+_TABLES = 1 << 28
 _LEAST = 256  # positions or tokens of a tile, for products that are worth their reads
 _FAR = -1e18  # a score at which a token is surely not said, and whose gradient is zero
 
@@ -47,9 +47,15 @@ class Shift(NamedTuple):
     amount: Tensor
 
 
-def tile_size(count: int, device: torch.device) -> int:
-    """How many of the other dimension make a tile with `count` of the one that is taken whole."""
-    scores = _TILE.get(device.type, _GPU_TILE)
+def tile_size(count: int, device: torch.device, tables: int = 2) -> int:
+    """How many of the other dimension make a tile with `count` of the one that is taken whole.
+
+    Args:
+        count: Size of that one.
+        device: Where the tile is.
+        tables: How many tables of scores, probabilities, ... of a tile are there at once.
+    """
+    scores = _CPU_TILE if device.type == "cpu" else _TABLES // tables
     return max(_LEAST, scores // max(count, 1) // 64 * 64)
 
 
@@ -79,12 +85,16 @@ def softmax_loss(
 def one_vs_rest_terms(
     scores: Tensor, threshold: Tensor, scale: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Loss of saying no to every token, and its derivatives; see `Terms`."""
-    x = (scores - threshold) / scale
+    """Loss of saying no to every token, and its derivatives; see `Terms`.
+
+    Of the scores nothing is left: with theta and the derivatives they are three tables at most.
+    """
+    x = scores.sub_(threshold).div_(scale)
     theta = torch.atan2(x.new_ones(()), x)
-    slope = torch.addcmul(theta, theta, x * x).reciprocal()  # 1 / (theta (1 + x^2))
-    loss = -(theta / math.pi).log().sum(-1)
-    return loss, slope / scale, -(slope * x).sum(-1)
+    slopes = (x * x).add_(1).mul_(theta).reciprocal_()
+    loss = theta.div_(math.pi).log_().sum(-1).neg_()
+    by_scale = x.mul_(slopes).sum(-1).neg_()
+    return loss, slopes.div_(scale), by_scale
 
 
 def one_vs_rest_loss(
@@ -215,21 +225,21 @@ class _OneVsRest(Function):
             d_threshold = torch.empty_like(threshold) if wanted[4] else None
             loss, d_log_scale = (loc.new_zeros(len(loc), dtype=exact) for _ in range(2))
             everything = slice(None)
-            for tile in tiles(len(weight), tile_size(len(loc), loc.device)):
+            for tile in tiles(len(weight), tile_size(len(loc), loc.device, tables=3)):
                 scores = products.scores(everything, tile, exact)
                 if amount is not None and tile.start <= token_id < tile.stop:
                     scores[:, token_id - tile.start] += amount
                 _silence(scores, labels - tile.start)
                 saying_no, slopes, by_scale = terms(scores, threshold[tile], scale)
+                del scores  # as below: the next tile's take its place
                 loss += saying_no
-                if not any(wanted):
-                    continue
                 d_log_scale += by_scale
                 if d_threshold is not None:
                     d_threshold[tile] = -slopes.sum(0)
                 if d_amount is not None and tile.start <= token_id < tile.stop:
                     d_amount += slopes[:, token_id - tile.start]
                 _add_products(products, everything, tile, slopes, d_loc, d_weight)
+                del slopes
 
             rows = weight[labels].to(exact)
             score = (loc * rows).sum(-1)

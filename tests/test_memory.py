@@ -125,7 +125,7 @@ def test_scores_are_made_in_tiles_where_a_label_asks_only(
     model = NumberLM.from_pretrained(EMBEDDED, token_head=head)
     vocabulary, hidden_size = model.backbone.get_output_embeddings().weight.shape
     tile = 2 if head is SoftmaxHead else vocabulary // 4
-    monkeypatch.setattr(vocabulary_loss, "tile_size", lambda *_: tile)
+    monkeypatch.setattr(vocabulary_loss, "tile_size", lambda *_, **__: tile)
     records = []
     for text in ["The red lamp shows 42.5 volts in the hall. So it is 42.5"] * 3:
         ids = model.tokenizer.encode(text).input_ids

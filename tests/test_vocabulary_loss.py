@@ -36,7 +36,7 @@ def losses(request: pytest.FixtureRequest) -> tuple[Any, Loss]:
 @pytest.fixture(autouse=True)
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        vocabulary_loss, "tile_size", lambda count, _: 3 if count == ROWS else TILE
+        vocabulary_loss, "tile_size", lambda count, *_, **__: 3 if count == ROWS else TILE
     )
 
 
@@ -65,7 +65,7 @@ def gradients(loss: Tensor, wanted: list[Tensor]) -> list[Tensor]:
 def test_tiles_change_nothing(
     losses: tuple[Any, Loss], tile: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vocabulary_loss, "tile_size", lambda *_: tile)
+    monkeypatch.setattr(vocabulary_loss, "tile_size", lambda *_, **__: tile)
     tiled, naive = losses
     made = inputs()
     (mine, probs), theirs = tiled(*made), naive(*made)
@@ -187,6 +187,8 @@ def test_sixteen_bits_are_within_a_hundredth(losses: tuple[Any, Loss]) -> None:
 def test_tiles_cover_a_dimension_and_fit_the_cache() -> None:
     assert tiles(10, 4) == [slice(0, 4), slice(4, 8), slice(8, 10)]
     assert tiles(8, 4) == [slice(0, 4), slice(4, 8)]
-    cpu = torch.device("cpu")
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    for tables in (2, 3):
+        assert 4 * tables * 32_768 * tile_size(32_768, gpu, tables) <= 1 << 30
     assert tile_size(1024, cpu) * 1024 <= 1 << 20
     assert tile_size(1 << 20, cpu) == tile_size(151_936, cpu) == 256, "products stay worth it"

@@ -99,7 +99,7 @@ def test_scaling_in_short(
 @pytest.mark.parametrize("tile", [7, 50, 1000])
 def test_a_scale_per_dimension_in_tiles(tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Against the naive form with its gradients, and that against the distribution."""
-    monkeypatch.setattr(per_dimension_head, "tile_size", lambda *_: tile)
+    monkeypatch.setattr(per_dimension_head, "tile_size", lambda *_, **__: tile)
     loc, weight, threshold = (
         torch.randn(*n, dtype=torch.float64) for n in ((5, 6), (50, 6), (50,))
     )
