@@ -33,6 +33,7 @@ from lightning_modules.number_lm import NumberLMModule  # noqa: E402
 
 # The first kind one of whose words is in an operation's name.
 KINDS = {
+    "elementwise, compiled": ("compiledfx", "compiledfunction", "compiled region", "triton"),
     "attention": ("scaled_dot_product",),
     "optimizer and clipping": ("_fused_adamw", "vector_norm", "_foreach", "stack"),
     "products": ("mm", "matmul", "linear", "bmm", "dot", "einsum"),
@@ -41,7 +42,6 @@ KINDS = {
         *("fill", "zero", "nonzero", "repeat", "argsort", "sort"),
     ),
     "softmax and logarithms": ("softmax", "logsumexp", "log", "exp", "atan2"),
-    "elementwise, compiled": ("torch-compiled region", "triton", "cpp_fused", "compiledfunction"),
     "elementwise": (
         *("mul", "add", "sub", "div", "silu", "sigmoid", "pow", "sqrt", "mean", "sum", "neg"),
         *("where", "square", "norm", "hypot", "reciprocal", "cos", "sin", "cum", "max", "min"),
@@ -73,7 +73,7 @@ class _Steps(Callback):
 
 def kind_of(name: str) -> str:
     """The kind that an operation belongs to."""
-    if "::" in name and not name.startswith(("aten::", "torch::")):
+    if "::" in name and "Compiled" not in name and not name.startswith(("aten::", "torch::")):
         return OTHER  # autograd's own, around the operations of a backward pass
     name = name.lower().removeprefix("aten::")
     return next((k for k, words in KINDS.items() if any(word in name for word in words)), OTHER)
