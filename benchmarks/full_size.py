@@ -13,7 +13,6 @@ the drawn curve beside it (a second run on the same day and device takes their p
 
 import argparse
 import gzip
-import json
 import math
 import re
 import shlex
@@ -33,6 +32,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.compact_json import as_json  # noqa: E402
 from callbacks.learning_curve import CURVE_FILE, curve_line  # noqa: E402
 from callbacks.results import BASELINE_FILE, FINETUNED_FILE, format_figure  # noqa: E402
 from callbacks.run_folder import RUN_FILE, read_json  # noqa: E402
@@ -242,26 +242,6 @@ def device_slug(found: dict[str, Any]) -> str:
     """
     name = re.sub(r"[^a-z0-9]+", "-", found["device"].split(" (")[0].lower()).strip("-")
     return name if found["processes"] == 1 else f"{found['processes']}x-{name}"
-
-
-def as_json(content: Any, indent: str = "") -> str:  # noqa: ANN401
-    """JSON with a line for every dictionary of plain values.
-
-    >>> print(as_json({"a": 1, "b": [{"step": 0, "accuracy": None}]}))
-    {
-      "a": 1,
-      "b": [
-        {"step": 0, "accuracy": null}
-      ]
-    }
-    """
-    inner = indent + "  "
-    if isinstance(content, dict) and any(isinstance(v, dict | list) for v in content.values()):
-        entries = (f"{inner}{json.dumps(k)}: {as_json(v, inner)}" for k, v in content.items())
-        return "{\n" + ",\n".join(entries) + f"\n{indent}}}"
-    if isinstance(content, list) and content:
-        return "[\n" + ",\n".join(inner + as_json(v, inner) for v in content) + f"\n{indent}]"
-    return json.dumps(content, ensure_ascii=False, allow_nan=False)
 
 
 def summary(found: dict[str, Any]) -> str:

@@ -23,10 +23,10 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile, record_function
 from transformers import AutoConfig, AutoModelForCausalLM
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from numlm.batch import IGNORE, Batch, Record, collate
 from numlm.heads import OneVsRestHead, SoftmaxHead
+from numlm.layers import decoder_layers
 from numlm.lora import Lora
 from numlm.model import NumberLM
 
@@ -186,9 +186,8 @@ def kept_tensors(model: NumberLM, batch: Batch, autocast: bool) -> dict[str, int
         alive.extend(map(weakref.ref, held))
 
     with ExitStack() as stack:
-        for layer in model.backbone.modules():
-            if isinstance(layer, GradientCheckpointingLayer):
-                stack.enter_context(_named(layer, "forward", "layers", parts))
+        for layer in decoder_layers(model.backbone):
+            stack.enter_context(_named(layer, "forward", "layers", parts))
         stack.enter_context(_named(model, "token_loss", "head", parts, keep_gradients))
         stack.enter_context(_named(model, "number_answer", "numbers", parts))
         stack.enter_context(torch.autograd.graph.saved_tensors_hooks(pack, lambda k: k.tensor))

@@ -34,7 +34,11 @@ def naive_one_vs_rest(
         threshold: (V,) thresholds.
         labels: (N,) int64.
     """
-    x = (_scores(loc, weight) - threshold) / scale
+    return decisions((_scores(loc, weight) - threshold) / scale, labels)
+
+
+def decisions(x: Tensor, labels: Tensor) -> Tensor:
+    """Sum of V binary cross-entropies at every position, of standardized scores (N, V)."""
     log_not = (torch.atan2(torch.ones_like(x), x) / math.pi).log()
     chosen = labels[:, None]
     yes = x.gather(-1, chosen)

@@ -18,18 +18,14 @@ each number of a batch has the digits of its own row: a row with fewer goes on w
 """
 
 import argparse
-import os
-import platform
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from torch import Tensor
 from tqdm import tqdm
 from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteriaList
@@ -37,14 +33,15 @@ from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteriaL
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.compact_json import as_json  # noqa: E402
 from benchmarks.number_speed_figures import (  # noqa: E402
     Round,
-    as_json,
     by_set,
     by_tokens,
     draw,
     table,
 )
+from benchmarks.turns import circumstances  # noqa: E402
 from datamodules.basic import generate as basic  # noqa: E402
 from datamodules.extreme_values import generate as extreme  # noqa: E402
 from numlm.checkpoint import load_backbone, load_tokenizer  # noqa: E402
@@ -194,16 +191,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(table(rounds))
     if options.json:
         figures = {
-            "date": str(date.today()),
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores, "
-            f"{torch.get_num_threads()} thread(s)",
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
+            **circumstances(arms.model.device),
             "by_set": by_set(rounds),
             "by_tokens": by_tokens(rounds),
             "rounds": [asdict(r) for r in rounds],
         }
-        options.json.write_text(as_json(figures), encoding="utf-8")
+        options.json.write_text(as_json(figures) + "\n", encoding="utf-8")
     if options.chart:
         draw(by_tokens(rounds), options.chart)
 

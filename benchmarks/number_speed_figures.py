@@ -1,6 +1,5 @@
 """Figures of `number_speed.py`: medians and quartiles of its rounds, in tables and in a chart."""
 
-import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +10,8 @@ import matplotlib as mpl
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
+
+from benchmarks.turns import spread
 
 _LINES = {  # what, batch: colour and style; others are left out
     ("alone", 1): ("#0072b2", "-", "a number in a running text, one text"),
@@ -49,17 +50,6 @@ class Round:
     def digits_mean(self) -> float:
         """What its digits add for a number of this batch, seconds a call, mean over its rows."""
         return statistics.fmean(self.digits_alone[count - 1] for count in self.tokens)
-
-
-def spread(values: Sequence[float]) -> list[float]:
-    """Median, lower and upper quartile.
-
-    >>> spread([3.0, 1.0, 2.0])
-    [2.0, 1.5, 2.5]
-    """
-    several = values if len(values) > 1 else [*values] * 2
-    low, middle, high = statistics.quantiles(several, n=4, method="inclusive")
-    return [round(value, 4) for value in (middle, low, high)]
 
 
 def by_set(rounds: Sequence[Round]) -> list[dict[str, Any]]:
@@ -126,25 +116,6 @@ def table(rounds: Sequence[Round]) -> str:
         start = f"{row['what']:<12}{row['batch']:>6}{row['tokens']:>8}"
         lines.append(start + cell(row["ratio"]) + f"{row['rounds']:>8}")
     return "\n".join(lines)
-
-
-def as_json(figures: dict[str, Any]) -> str:
-    """JSON with a line for every row of a list.
-
-    >>> print(as_json({"a": 1, "b": [{"c": [2, 3]}]}), end="")
-    {
-      "a": 1,
-      "b": [
-        {"c": [2, 3]}
-      ]
-    }
-    """
-    lines = []
-    for name, value in figures.items():
-        rows = ",\n    ".join(json.dumps(row) for row in value) if isinstance(value, list) else ""
-        text = f"[\n    {rows}\n  ]" if rows else json.dumps(value)
-        lines.append(f"{json.dumps(name)}: {text}")
-    return "{\n  " + ",\n  ".join(lines) + "\n}\n"
 
 
 def draw(rows: Sequence[dict[str, Any]], file: Path) -> None:

@@ -30,15 +30,15 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.compact_json import as_json  # noqa: E402
 from benchmarks.naive_loss import naive_one_vs_rest  # noqa: E402
-from benchmarks.number_speed_figures import as_json, spread  # noqa: E402
 from benchmarks.per_dimension_head import (  # noqa: E402
     PerDimensionHead,
     naive_per_dimension,
     per_dimension_loss,
 )
-from benchmarks.turns import Arms, circumstances, in_turn, rows, table  # noqa: E402
-from benchmarks.vocabulary_speed import Problem  # noqa: E402
+from benchmarks.turns import Arms, circumstances, in_turn, rows, spread, table  # noqa: E402
+from benchmarks.vocabulary_speed import Problem, with_gradients  # noqa: E402
 from datamodules.number_data_module import NumberDataModule  # noqa: E402
 from lightning_modules.optimization import (  # noqa: E402
     OptimizerOptions,
@@ -71,12 +71,7 @@ def losses(problem: Problem) -> dict[str, Arms]:
     scales = (scale.detach() / norm).expand_as(loc).clone().requires_grad_()
 
     def arm(loss: Callable[[], Tensor], wanted: list[Tensor]) -> Callable[[], float]:
-        def call() -> float:
-            total = loss()
-            torch.autograd.grad(total, wanted)
-            return total.item() / len(labels)
-
-        return call
+        return with_gradients(loss, wanted, len(labels))
 
     one, several = [loc, scale, weight, threshold], [loc, scales, weight, threshold]
     return {
@@ -260,7 +255,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "calls": [asdict(sample) for sample in samples],
             "seconds_of_steps": seconds,
         }
-        options.json.write_text(as_json(figures), encoding="utf-8")
+        options.json.write_text(as_json(figures) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

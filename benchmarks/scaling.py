@@ -40,8 +40,8 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.compact_json import as_json  # noqa: E402
 from benchmarks.memory_probe import Setting, make_batch  # noqa: E402
-from benchmarks.number_speed_figures import as_json  # noqa: E402
 from benchmarks.turns import Arms, cell, circumstances, in_turn, rows  # noqa: E402
 from datamodules import training_mix  # noqa: E402
 from lightning_modules.optimization import OptimizerOptions, make_optimizer  # noqa: E402
@@ -258,7 +258,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "rows": found,
             "calls": [asdict(sample) for sample in samples],
         }
-        options.json.write_text(as_json(figures), encoding="utf-8")
+        options.json.write_text(as_json(figures) + "\n", encoding="utf-8")
     if options.chart:
         draw(lines, options.chart)
 

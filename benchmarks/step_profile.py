@@ -9,7 +9,6 @@ set side by side.
 """
 
 import argparse
-import json
 import sys
 import tempfile
 import warnings
@@ -25,6 +24,7 @@ from torch.profiler import ProfilerActivity, profile
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.compact_json import as_json  # noqa: E402
 from benchmarks.train_arms import GivenTexts  # noqa: E402
 from benchmarks.train_speed import EMBEDDED, texts  # noqa: E402
 from benchmarks.trainer_turns import DEVICE  # noqa: E402
@@ -131,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, dict[str, float]]:
                 for name, spent in found.items()
             },
         }
-        options.json.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+        options.json.write_text(as_json(about) + "\n", encoding="utf-8")
     return found
 
 

@@ -22,7 +22,6 @@ what is held between steps. "first" is everything up to the end of the first ste
 """
 
 import argparse
-import json
 import os
 import statistics
 import sys
@@ -41,11 +40,12 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.compact_json import as_json  # noqa: E402
 from benchmarks.memory import shape_of  # noqa: E402
 from benchmarks.memory_formulas import QWEN25, Shape  # noqa: E402
 from benchmarks.train_arms import Job, arms, joined, with_answers  # noqa: E402
 from benchmarks.trainer_turns import DEVICE, Turn, Turns, product  # noqa: E402
-from benchmarks.turns import circumstances  # noqa: E402
+from benchmarks.turns import circumstances, spread  # noqa: E402
 from datamodules import training_mix  # noqa: E402
 from numlm.batch import Record  # noqa: E402
 from numlm.checkpoint import load_tokenizer  # noqa: E402
@@ -116,14 +116,14 @@ def figures(turns: dict[str, Turn]) -> list[dict[str, Any]]:
     for name, rate in rates.items():
         turn = turns[name]
         ratios = [mine / theirs for mine, theirs in zip(rate, first, strict=True)]
-        low, _, high = statistics.quantiles(ratios, n=4)
+        middle, low, high = spread(ratios)
         flops = statistics.median(s.flop / s.seconds for s in turn.samples)
         rows.append(
             {
                 "arm": name,
                 "tokens_per_second": round(statistics.median(rate)),
-                "ratio": round(statistics.median(ratios), 3),
-                "ratio_quartiles": [round(low, 3), round(high, 3)],
+                "ratio": middle,
+                "ratio_quartiles": [low, high],
                 "tflops": round(flops / 1e12, 4),
                 "share_of_product": round(flops / peak, 3),
                 "step_memory_mib": round(turn.memory / 2**20),
@@ -162,13 +162,13 @@ def draw(rows: list[dict[str, Any]], about: str, path: Path) -> None:
 
     rows = [row for row in rows if row["arm"] != PRODUCT][::-1]
     ratios = [row["ratio"] for row in rows]
-    spread = [
+    errors = [
         [row["ratio"] - row["ratio_quartiles"][0] for row in rows],
         [row["ratio_quartiles"][1] - row["ratio"] for row in rows],
     ]
     figure, axes = plt.subplots(figsize=(8, 4.2), layout="constrained")
     colors = ["tab:gray" if row["arm"][0] in "AB" else "tab:blue" for row in rows]
-    bars = axes.barh([row["arm"] for row in rows], ratios, xerr=spread, color=colors, capsize=3)
+    bars = axes.barh([row["arm"] for row in rows], ratios, xerr=errors, color=colors, capsize=3)
     labels = [f"{row['tokens_per_second']:,} tokens/s" for row in rows]
     axes.bar_label(bars, labels, padding=10)
     axes.axvline(1, color="black", linewidth=0.8)
@@ -222,8 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
                 for name, turn in turns.items()
             },
         }
-        text = json.dumps(found, indent=1)
-        options.json.write_text(text + "\n", encoding="utf-8")
+        options.json.write_text(as_json(found) + "\n", encoding="utf-8")
     return rows
 
 

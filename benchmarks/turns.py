@@ -7,6 +7,7 @@ them; ratios are of calls of the same round.
 import ctypes
 import os
 import platform
+import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,8 +19,6 @@ from typing import Any
 import torch
 import transformers
 from tqdm import tqdm
-
-from benchmarks.number_speed_figures import spread
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _MIB = 1 << 20
@@ -180,3 +179,14 @@ def circumstances(device: torch.device) -> dict[str, str]:
         "torch": torch.__version__,
         "transformers": transformers.__version__,
     }
+
+
+def spread(values: Sequence[float]) -> list[float]:
+    """Median, lower and upper quartile.
+
+    >>> spread([3.0, 1.0, 2.0])
+    [2.0, 1.5, 2.5]
+    """
+    several = values if len(values) > 1 else [*values] * 2
+    low, middle, high = statistics.quantiles(several, n=4, method="inclusive")
+    return [round(value, 4) for value in (middle, low, high)]

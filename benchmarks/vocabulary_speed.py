@@ -31,8 +31,8 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.compact_json import as_json  # noqa: E402
 from benchmarks.naive_loss import naive_one_vs_rest, naive_softmax  # noqa: E402
-from benchmarks.number_speed_figures import as_json  # noqa: E402
 from benchmarks.turns import Arms, cell, circumstances, in_turn, rows, table  # noqa: E402
 from numlm.choice import count_greater  # noqa: E402
 from numlm.heads import THRESHOLD, starting_scale  # noqa: E402
@@ -99,6 +99,31 @@ class Problem(NamedTuple):
         return Problem(self.loc, self.scale, weight, threshold, self.labels.clamp(max=count - 1))
 
 
+def with_gradients(
+    loss: Callable[[], Tensor],
+    wanted: list[Tensor],
+    positions: int,
+    dtype: torch.dtype = torch.float32,
+) -> Callable[[], float]:
+    """An arm that takes a loss, forward and backward; it returns the mean over positions.
+
+    Args:
+        loss: Returns the sum over positions.
+        wanted: What gradients are taken of.
+        positions: How many there are.
+        dtype: Of the products, by autocast.
+    """
+
+    def call() -> float:
+        device = wanted[0].device.type
+        with torch.autocast(device, dtype, enabled=dtype != torch.float32):
+            total = loss()
+        torch.autograd.grad(total, wanted)
+        return total.item() / positions
+
+    return call
+
+
 def losses(problem: Problem, dtype: torch.dtype, compiled: Any) -> dict[str, Arms]:  # noqa: ANN401
     """Both losses, each way: what a call returns is the mean loss.
 
@@ -111,13 +136,7 @@ def losses(problem: Problem, dtype: torch.dtype, compiled: Any) -> dict[str, Arm
     all_four, two = [loc, scale, weight, threshold], [loc, weight]
 
     def arm(loss: Callable[[], Tensor], wanted: list[Tensor]) -> Callable[[], float]:
-        def call() -> float:
-            with torch.autocast(loc.device.type, dtype, enabled=dtype != torch.float32):
-                total = loss()
-            torch.autograd.grad(total, wanted)
-            return total.item() / len(labels)
-
-        return call
+        return with_gradients(loss, wanted, len(labels), dtype)
 
     return {
         "one-vs-rest": {
@@ -206,7 +225,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "rows": found,
             "calls": [asdict(sample) for sample in samples],
         }
-        options.json.write_text(as_json(figures), encoding="utf-8")
+        options.json.write_text(as_json(figures) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

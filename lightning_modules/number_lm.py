@@ -21,7 +21,13 @@ from lightning_modules.optimization import (
     make_optimizer,
     make_schedule,
 )
-from lightning_modules.steps import OnBadStep, StepGuard, rescale_progress, step_seed
+from lightning_modules.steps import (
+    OnBadStep,
+    StepGuard,
+    rescale_progress,
+    scales_gradients,
+    step_seed,
+)
 from lightning_modules.strategies import ShardedStrategy
 from numlm import clock
 from numlm.batch import Batch, Piece
@@ -302,8 +308,8 @@ class NumberLMModule(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW with two learning rates, linear warm-up and cosine decay."""
-        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
-        optimizer = make_optimizer(self.model, self.options, fused=not scaled)
+        fused = not scales_gradients(self.trainer)
+        optimizer = make_optimizer(self.model, self.options, fused)
         schedule = make_schedule(
             optimizer, int(self.trainer.estimated_stepping_batches), self.warmup_ratio
         )

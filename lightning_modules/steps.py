@@ -41,6 +41,11 @@ def rescale_progress(loops: dict[str, Any], before: int, now: int) -> None:
         counts.update({name: steps * now - difference for name, difference in behind.items()})
 
 
+def scales_gradients(trainer: Trainer) -> bool:
+    """Whether a scaler of 16-bit gradients is between loss and optimizer."""
+    return getattr(trainer.precision_plugin, "scaler", None) is not None
+
+
 class StepGuard:
     """Finds losses and gradients that are not finite before they reach a weight.
 
@@ -77,8 +82,7 @@ class StepGuard:
         loss, records = self.loss, torch.cat(self.records)
         self.records.clear()
         # A scaler of 16-bit gradients looks for infinite ones itself, and expects some.
-        scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
-        norm = None if scaled else gradient_norm(optimizer)
+        norm = None if scales_gradients(trainer) else gradient_norm(optimizer)
         found = torch.stack([loss] if norm is None else [loss, whole(norm)])
         if bool(torch.isfinite(found).all()):
             return norm

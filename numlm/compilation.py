@@ -10,11 +10,11 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-import transformers  # whose names are imported when they are asked for
 from torch import nn
 
 from numlm.errors import OptionsError
 from numlm.heads import OneVsRestHead, TokenHead
+from numlm.layers import decoder_layers
 
 
 def check_compiler(device: torch.device) -> None:
@@ -54,8 +54,7 @@ def compile_layers(
     Raises:
         OptionsError: If the backbone has no layers that Transformers knows as such.
     """
-    layer_type = transformers.modeling_layers.GradientCheckpointingLayer
-    layers = [module for module in backbone.modules() if isinstance(module, layer_type)]
+    layers = decoder_layers(backbone)
     if not layers:
         raise OptionsError(
             f"model.compile_layers found no layers in {type(backbone).__name__}: leave it false"

@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-import transformers  # whose names are imported when they are asked for
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import (
@@ -22,6 +21,7 @@ from torch.distributed.fsdp import (
 )
 from torch.distributed.tensor import DTensor
 
+from numlm.layers import decoder_layers
 from numlm.pretrained import Pretrained
 
 Model = TypeVar("Model", bound=Pretrained)
@@ -47,8 +47,7 @@ def load_sharded(
     """
     model = load() if dist.get_rank() == 0 else load(empty=True)
     device = torch.device(mesh.device_type)
-    layer_type = transformers.modeling_layers.GradientCheckpointingLayer
-    layers = [module for module in model.backbone.modules() if isinstance(module, layer_type)]
+    layers = decoder_layers(model.backbone)
     if not layers:
         raise ValueError(f"{type(model.backbone).__name__} has no layers that could be sharded")
     policy = MixedPrecisionPolicy(

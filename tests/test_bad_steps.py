@@ -3,12 +3,14 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from lightning_modules.number_lm import NumberLMModule
 from lightning_modules.optimization import clip_to_norm, gradient_norm
 from numlm.checkpoint_files import checkpoint_files, flaw
 from numlm.model import Losses, NumberLM
@@ -116,3 +118,14 @@ def test_clipping_by_a_known_norm_is_torch_s() -> None:
         assert weight.grad is not None
         assert twin.grad is not None
         assert torch.equal(weight.grad, twin.grad)
+
+
+@pytest.mark.parametrize("scaler", [None, object()])
+def test_the_optimizer_is_fused_but_with_scaled_gradients(scaler: object) -> None:
+    """A fused one would unscale them itself, after they were clipped as they were."""
+    module = NumberLMModule()
+    module.configure_model()
+    plugin = SimpleNamespace(scaler=scaler)
+    module._trainer = SimpleNamespace(precision_plugin=plugin, estimated_stepping_batches=10)
+    optimizer = module.configure_optimizers()["optimizer"]
+    assert optimizer.defaults["fused"] == (scaler is None)

@@ -12,8 +12,8 @@ import torch
 from numlm.compilation import compile_layers
 from numlm.heads import OneVsRestHead, SoftmaxHead, TokenHead
 from numlm.model import NumberLM
-from tests.test_model import EMBEDDED, NUMBERS
-from tests.test_packing import TEXTS, batch_of, gradients
+from tests.test_model import EMBEDDED, NUMBERS, batch_of
+from tests.test_packing import TEXTS, gradients
 from train import main
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -97,7 +97,7 @@ def test_layers_are_computed_again_in_a_trainer(embedded_data: Any, tmp_path: Pa
 
 
 class Largest(TorchDispatchMode):
-    """The most elements of a tensor with a column for every position and a row for tokens."""
+    """The most elements of a table of scores: at most a row for each position, a column for each of many tokens."""
 
     def __init__(self, positions: int, hidden_size: int) -> None:
         super().__init__()

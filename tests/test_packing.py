@@ -6,24 +6,20 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedConfig, Qwen2Config
 
+from numlm import attention
 from numlm.attention import can_pack
-from numlm.batch import Batch, Record, collate
+from numlm.batch import Batch
 from numlm.heads import OneVsRestHead, SoftmaxHead, TokenHead
 from numlm.model import NumberLM
 from numlm.packing import PER_TEXT, Packing
 from tests.test_memory import tiny_qwen3
-from tests.test_model import EMBEDDED, make_folder, tiny_gpt2, tiny_llama
+from tests.test_model import EMBEDDED, batch_of, make_folder, tiny_gpt2, tiny_llama
 
 TEXTS = [
     "The red lamp shows 42.5 volts, the blue one 7. So the red lamp is at 42.5 volts.",
     "Two of 9",
     "总之，电压是-3e-5，也就是-3e-5",
 ]
-
-
-def batch_of(model: NumberLM, texts: list[str]) -> Batch:
-    records = [Record.of(model.tokenizer.encode(text)) for text in texts]
-    return collate(records, model.tokenizer.num_token_id, model.tokenizer.pad_token_id)
 
 
 def gradients(model: NumberLM, batches: list[Batch]) -> tuple[float, dict[str, torch.Tensor]]:
@@ -86,12 +82,22 @@ def test_layers_see_no_padding() -> None:
 
 
 def test_texts_of_one_length_are_not_moved(monkeypatch: pytest.MonkeyPatch) -> None:
+    moved: list[torch.Tensor] = []
+    spread = attention._Spread.apply
+    monkeypatch.setattr(
+        attention._Spread, "apply", lambda rows, table: moved.append(rows) or spread(rows, table)
+    )
     model = NumberLM.from_pretrained(EMBEDDED).eval()
+    with torch.no_grad():
+        model(batch_of(model, TEXTS))
+    assert len(moved) == 3 * model.backbone.config.num_hidden_layers
+    moved.clear()
     batch = batch_of(model, [TEXTS[0]] * 3)
     with torch.no_grad():
         together = model(batch).loc
         alone = model(batch_of(model, TEXTS[:1])).loc
     torch.testing.assert_close(together, alone.expand_as(together), rtol=1e-5, atol=1e-5)
+    assert not moved
 
 
 def tiny_qwen2(**options: object) -> Qwen2Config:
