@@ -87,7 +87,9 @@ def main(arguments: list[str] | None = None) -> Path:
             **found["seconds"],
             "whole": round(time.monotonic() - start, 1),
         }
-        file = options.out / f"{time.strftime('%Y-%m-%d')}_{device_slug(found)}_full-size.json"
+        file: Path = (
+            options.out / f"{time.strftime('%Y-%m-%d')}_{device_slug(found)}_full-size.json"
+        )
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(as_json(found) + "\n", encoding="utf-8")
         shutil.copy(run / "learning_curve.png", file.with_suffix(".png"))

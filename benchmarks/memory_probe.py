@@ -180,7 +180,7 @@ def kept_tensors(model: NumberLM, batch: Batch, autocast: bool) -> dict[str, int
         """The gradients that a vocabulary loss takes in the forward pass, which no hook sees."""
         held.extend(
             _Kept(gradient, "head")
-            for gradient in result[0].grad_fn.gradients
+            for gradient in result[0].grad_fn.gradients  # type: ignore[union-attr]
             if gradient is not None
         )
         alive.extend(map(weakref.ref, held))

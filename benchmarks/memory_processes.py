@@ -102,10 +102,13 @@ def _process(rank: int, setting: Setting, strategy: str, processes: int, folder:
     dist.destroy_process_group()
 
 
-def _counting_hook(sent: Counter[str], bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+def _counting_hook(
+    sent: Counter[str],
+    bucket: dist.GradBucket,  # type: ignore[name-defined]  # torch does not export it
+) -> torch.futures.Future[Tensor]:
     sent["reduced"] += bucket.buffer().nbytes
     sent["collectives"] += 1
-    return allreduce_hook(dist.group.WORLD, bucket)
+    return allreduce_hook(dist.distributed_c10d._get_default_group(), bucket)
 
 
 def _count_collectives(sent: Counter[str]) -> None:

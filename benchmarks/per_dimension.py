@@ -70,10 +70,10 @@ def losses(problem: Problem) -> dict[str, Arms]:
     norm = weight.detach().abs().sum(-1).mean()
     scales = (scale.detach() / norm).expand_as(loc).clone().requires_grad_()
 
-    def arm(loss: Callable[[], Tensor], wanted: list[Tensor]) -> Callable[[], float]:
+    def arm(loss: Callable[[], Tensor], wanted: Sequence[Tensor]) -> Callable[[], float]:
         return with_gradients(loss, wanted, len(labels))
 
-    one, several = [loc, scale, weight, threshold], [loc, scales, weight, threshold]
+    one, several = (loc, scale, weight, threshold), (loc, scales, weight, threshold)
     return {
         "in tiles": {
             "isotropic": arm(lambda: one_vs_rest_loss(*one, labels)[0], one),
@@ -91,9 +91,9 @@ def make_models(seed: int) -> dict[str, NumberLM]:
     models = {}
     for name, head in HEADS.items():
         torch.manual_seed(seed)
-        models[name] = NumberLM.from_pretrained(EMBEDDED, token_head=head)
-        if isinstance(models[name].token_head, PerDimensionHead):
-            models[name].token_head.start_from(models[name]._output_weight())
+        models[name] = model = NumberLM.from_pretrained(EMBEDDED, token_head=head)
+        if isinstance(model.token_head, PerDimensionHead):
+            model.token_head.start_from(model._output_weight())
     return models
 
 

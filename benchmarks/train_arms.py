@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning import Callback, LightningModule, Trainer
@@ -51,7 +51,7 @@ class Job:
     answers: list[Record]
     batch_size: int
     steps: int
-    precision: str
+    precision: Literal["32-true", "bf16-mixed"]
     folder: Path
 
     def flop(self, lengths: Sequence[int], labelled: int) -> float:
@@ -115,7 +115,8 @@ class _BackboneAlone(NumberLMModule):
 
     def training_step(self, piece: Piece, batch_idx: int) -> Tensor:
         """A loss that costs nothing."""
-        return self.model(piece.batch).loc.square().mean()
+        loss: Tensor = self.model(piece.batch).loc.square().mean()
+        return loss
 
     def configure_gradient_clipping(self, optimizer: Any, *options: Any, **named: Any) -> None:  # noqa: ANN401
         """As Lightning does it: there is no loss for the guard to look at."""
@@ -242,7 +243,7 @@ def joined(records: Sequence[Record], length: int, num_token_id: int) -> list[Re
     """Texts of exactly a length, of the given ones in a row."""
     ids = itertools.chain.from_iterable(record.input_ids for record in records)
     values = itertools.chain.from_iterable(record.values for record in records)
-    made = []
+    made: list[Record] = []
     while len(part := list(itertools.islice(ids, length))) == length:
         own = list(itertools.islice(values, part.count(num_token_id)))
         made.append(Record(part, own, (), len(made)))

@@ -93,7 +93,7 @@ def write_random_model(shape: Shape, folder: Path) -> Path:
 def texts(count: int, length: int | None) -> list[Record]:
     """Generated training texts, at least so many, encoded."""
     tokenizer = NumberTokenizer(load_tokenizer(str(EMBEDDED)))
-    stream = training_mix.generate(0, training_mix.reserved_sentences([]))
+    stream = training_mix.generate(0, training_mix.reserved_sentences(iter(())))
     records: list[Record] = []
     while len(records) < count:
         examples = list(islice(stream, 2000))

@@ -5,6 +5,7 @@ them; ratios are of calls of the same round.
 """
 
 import ctypes
+import gc
 import os
 import platform
 import statistics
@@ -80,10 +81,11 @@ def start_memory(device: torch.device) -> int | None:
     """Forget the peak; returns the bytes that are held."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-        torch.cuda.resetpeak_memory_stats(device)
+        torch.cuda.reset_peak_memory_stats(device)
         return torch.cuda.memory_allocated(device)
     if not _CLEAR.exists():
         return None
+    gc.collect()  # or what a call before left in cycles is given back in the middle of this one
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc keeps what was freed
     if trim is not None:
         trim(0)
@@ -118,8 +120,8 @@ def rows(samples: Sequence[Sample]) -> list[dict[str, Any]]:
 
     def over(sample: Sample) -> tuple[float, float | None]:
         base = first[sample.part][sample.round]
-        known = sample.mib is not None and base.mib
-        return sample.seconds / base.seconds, sample.mib / base.mib if known else None
+        time = sample.seconds / base.seconds
+        return time, sample.mib / base.mib if sample.mib is not None and base.mib else None
 
     return [
         {

@@ -82,14 +82,16 @@ class Problem(NamedTuple):
         def normal(*shape: int) -> Tensor:
             return torch.randn(*shape, generator=generator, device=device)
 
-        made = [
+        made = cls(
             normal(positions, hidden),
             starting_scale(vocabulary) * normal(positions, 1).exp(),
             normal(vocabulary, hidden) * (_SCORE / hidden**0.5),
             torch.full((vocabulary,), THRESHOLD, device=device),
-        ]
-        labels = torch.randint(vocabulary, (positions,), generator=generator, device=device)
-        return cls(*(tensor.requires_grad_() for tensor in made), labels)
+            torch.randint(vocabulary, (positions,), generator=generator, device=device),
+        )
+        for tensor in made[:-1]:
+            tensor.requires_grad_()
+        return made
 
     def first(self, count: int) -> "Problem":
         """The same over the first tokens."""
@@ -101,7 +103,7 @@ class Problem(NamedTuple):
 
 def with_gradients(
     loss: Callable[[], Tensor],
-    wanted: list[Tensor],
+    wanted: Sequence[Tensor],
     positions: int,
     dtype: torch.dtype = torch.float32,
 ) -> Callable[[], float]:
