@@ -24,7 +24,7 @@ from numlm.embedding import NumberEmbedding
 from numlm.heads import ALL, Abduction, Latent, TokenHead, starting_scale
 from numlm.identity import Identity
 from numlm.lora import Lora, NumRow
-from numlm.losses import Term, ValueLoss, pointer_nll, value_nll
+from numlm.losses import Term, ValueLoss, made_loss, pointer_nll, value_nll
 from numlm.number_head import NumberAnswer, NumberHead
 from numlm.packing import PER_TEXT, Packing
 from numlm.prediction import Prediction, inference, predict_batch
@@ -253,12 +253,13 @@ class NumberLM(Pretrained):
         positions, real = self.slots(batch)
         answer = self.number_answer(latent, batch, positions)
         targets = take_positions(batch.number_values[:, 1:], positions)
-        gate = torch.ones_like(answer.magnitude)
+        gate = torch.ones_like(answer.near_log_scale)
         p_number = p_label[labels == self.tokenizer.num_token_id]
         gate[real] = gate_alpha + (1 - gate_alpha) * p_number
         # Rows without a number leave a zero that still reaches every head, as several processes
         # need.
-        value, pointer = value_loss(answer, targets) * real, pointer_nll(answer, targets) * real
+        value = (value_loss(answer, targets) + made_loss(answer, targets)) * real
+        pointer = pointer_nll(answer, targets) * real
         count = real.sum()
         return Losses(
             token,

@@ -6,8 +6,9 @@
     near        V ~ Cauchy(v_k, r) around an earlier number v_k, as a reading lies around what a
                 gauge should show: the centre is exact and choosing it is a classification, where
                 the new value's would have to be carried through the network
+    made        a sum, a mean and a product of the text's numbers (`numlm.arithmetic`)
     copy        V = v_k
-    pointer     the probabilities of new, of each copy, and of near each number
+    pointer     the probabilities of new, of each made one, of each copy, and of near each number
 
 The value outputs are a linear skip and a small MLP on (latent, what the reading heads read). The
 skip starts as the identity from what most of the heads read to the hands, the magnitude and the
@@ -18,7 +19,7 @@ number starts as the magnitude that they read.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -26,7 +27,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from numlm import clock
+from numlm.arithmetic import OPERATIONS, Arithmetic
 from numlm.distributions import ValueMixture
+from numlm.estimate import MAGNITUDE_LIMIT, Estimate
 from numlm.heads import Latent
 from numlm.reading import NumberKeys, Pointer, ReadingHeads, TextNumbers
 
@@ -34,9 +37,8 @@ _MAGNITUDE, _SIGNED, _LOG_SCALE, _HANDS = 0, 1, 2, 3
 _HAND_SCALES = _HANDS + 2 * clock.HANDS
 _NEAR = _HAND_SCALES + clock.HANDS
 _OUTPUTS = _NEAR + 1
-_MAGNITUDE_LIMIT = 13.0
 _NEAR_UNIT = clock.MAGNITUDE_UNIT * math.log(10)  # so that a magnitude as read is a log scale
-_NEAR_LIMIT = _MAGNITUDE_LIMIT * math.log(10)
+_NEAR_LIMIT = MAGNITUDE_LIMIT * math.log(10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,62 +46,65 @@ class NumberAnswer:
     """What the head says at every asking position, in float32 unless stated.
 
     Attributes:
-        magnitude: (B, A) M, within +-13.
-        signed: (B, A) a.
-        log_scale: (B, A) log s.
-        hands: (B, A, J, 2) unit vectors.
-        hand_scales: (B, A, J) radians.
+        new: A new value.
+        made: Values that are made from the text's numbers; none if the head does not make any.
         near_log_scale: (B, A) log r.
-        pointer: (B, A, 1 + 2 K) log-probabilities of new, of each copy, of near each number.
+        pointer: (B, A, 1 + M + 2 K) log-probabilities of new, of each of M made ones, of each
+            copy, of near each number.
         values: (B, K) float64, the numbers of the text.
     """
 
-    magnitude: Tensor
-    signed: Tensor
-    log_scale: Tensor
-    hands: Tensor
-    hand_scales: Tensor
+    new: Estimate
+    made: tuple[Estimate, ...]
     near_log_scale: Tensor
     pointer: Tensor
     values: Tensor
+
+    @property
+    def estimates(self) -> tuple[Estimate, ...]:
+        """The new value and those that are made."""
+        return (self.new, *self.made)
+
+    def split_pointer(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Log-probabilities (B, A, 1 + M) of the estimates, (B, A, K) of copies and of near."""
+        count = self.values.shape[-1]
+        estimates, copied, near = self.pointer.split([len(self.estimates), count, count], dim=-1)
+        return estimates, copied, near
 
     def mixture(self, copies: bool = True) -> ValueMixture:
         """The decoded distribution, one row for every asking position (B * A).
 
         What is no copy is one Cauchy: around the number that the answer most probably is, be it as
-        a copy or near it, or the new value where that is more probable still.
+        a copy or near it, or the new or made value where that is more probable still.
 
         Args:
-            copies: Whether the pointer takes part; without it every answer is a new value.
+            copies: Whether the pointer may choose a number of the text.
         """
         # again in float64, so that they sum to one
-        new, copied, near = (
-            self.pointer.double().softmax(-1).split([1, *[self.values.shape[-1]] * 2], dim=-1)
-        )
+        pointer = self.pointer.double().softmax(-1)
+        estimates, copied, near = replace(self, pointer=pointer).split_pointer()
         atoms = self.values[:, None, :].expand_as(copied)
-        if not copies:
-            loc, scale = self._new_value()
-        else:
-            likely, which = (copied + near).max(-1)
-            is_near = likely > new[..., 0]
-            loc = atoms.gather(-1, which[..., None])[..., 0]
+        likeliest, which = estimates.max(-1)
+        is_near = torch.zeros_like(which, dtype=torch.bool)
+        loc = scale = torch.zeros_like(likeliest)
+        if copies:
+            likely, column = (copied + near).max(-1)
+            is_near = likely > likeliest
+            loc = atoms.gather(-1, column[..., None])[..., 0]
             scale = self.near_log_scale.double().exp()
-            if not is_near.all():  # reading the clock is half of what a number costs
-                new_loc, new_scale = self._new_value()
-                loc = torch.where(is_near, loc, new_loc)
-                scale = torch.where(is_near, scale, new_scale)
+        for index, estimate in enumerate(self.estimates):
+            chosen = ~is_near & (which == index)
+            if chosen.any():  # reading the clock is half of what a number costs
+                read = estimate.read()
+                loc, scale = (
+                    torch.where(chosen, mine, other)
+                    for mine, other in zip(read, (loc, scale), strict=True)
+                )
         return ValueMixture(
             atoms=atoms.flatten(0, 1),
             weights=(copied if copies else torch.zeros_like(copied)).flatten(0, 1),
             loc=loc.flatten(),
             scale=scale.flatten(),
-        )
-
-    def _new_value(self) -> tuple[Tensor, Tensor]:
-        """Location and scale (B, A) float64 of a new value, read from the clock."""
-        power = 10.0 ** self.magnitude.double()
-        return clock.read_clock(
-            power * self.signed, power * self.log_scale.exp(), self.hands, self.hand_scales
         )
 
 
@@ -122,6 +127,7 @@ class NumberHead(nn.Module):
         reading_contrast: What the reading heads' queries start from is multiplied by this. At 1
             every head starts with a look at all numbers; at 8 each looks at a few of its own,
             which is sooner learned where an answer depends on many numbers.
+        arithmetic: Whether sums, means and products of the text's numbers are offered.
     """
 
     coarse: Tensor
@@ -138,6 +144,7 @@ class NumberHead(nn.Module):
         value_hands: int = clock.HANDS,
         answer_hands: int = clock.HANDS,
         reading_contrast: float = 1.0,
+        arithmetic: bool = True,
     ) -> None:
         super().__init__()
         self.settings: dict[str, Any] = {
@@ -149,6 +156,7 @@ class NumberHead(nn.Module):
             "value_hands": value_hands,
             "answer_hands": answer_hands,
             "reading_contrast": reading_contrast,
+            "arithmetic": arithmetic,
         }
         if not 0 <= answer_hands <= clock.HANDS:
             raise ValueError(f"answer_hands is {answer_hands}, but must be 0 to {clock.HANDS}")
@@ -161,18 +169,20 @@ class NumberHead(nn.Module):
         self.reading = ReadingHeads(hidden_size, reading_heads, reading_size)
         with torch.no_grad():
             self.reading.query.weight.mul_(reading_contrast)
-        self.pointer = Pointer(hidden_size, pointer_size)
+        self.arithmetic = Arithmetic(hidden_size, reading_size) if arithmetic else None
+        self.pointer = Pointer(hidden_size, pointer_size, len(OPERATIONS) if arithmetic else 0)
         inputs = hidden_size + 1 + reading_heads * clock.FEATURES
-        self.skip = nn.Linear(inputs, _OUTPUTS)
+        wanted = _OUTPUTS + (self.arithmetic.outputs if self.arithmetic else 0)
+        self.skip = nn.Linear(inputs, wanted)
         self.mlp = nn.Sequential(
-            nn.Linear(inputs, mlp_size), nn.SiLU(), nn.Linear(mlp_size, _OUTPUTS)
+            nn.Linear(inputs, mlp_size), nn.SiLU(), nn.Linear(mlp_size, wanted)
         )
         self._start_as_identity(reading_heads, reading_heads - free_heads)
         coarse = torch.ones(inputs, dtype=torch.bool)
         coarse[-reading_heads * clock.FEATURES :] = clock.coarse_features(value_hands).repeat(
             reading_heads
         )
-        sees_all = torch.zeros(_OUTPUTS, 1, dtype=torch.bool)
+        sees_all = torch.zeros(wanted, 1, dtype=torch.bool)
         sees_all[_HANDS:_HAND_SCALES] = True
         self.register_buffer("coarse", coarse.float(), persistent=False)
         self.register_buffer("skip_mask", (coarse | sees_all).float(), persistent=False)
@@ -215,14 +225,20 @@ class NumberHead(nn.Module):
             inputs = torch.cat([asking, latent.scale.log(), read.flatten(-2)], dim=-1)
             skip = functional.linear(inputs, self.skip.weight * self.skip_mask, self.skip.bias)
             outputs = skip + self.mlp(inputs * self.coarse)
+            outputs, scales = outputs[..., :_OUTPUTS], outputs[..., _OUTPUTS:]
             hands = self.answer_hands
             directions = outputs[..., _HANDS:_HAND_SCALES].unflatten(-1, (clock.HANDS, 2))
-            return NumberAnswer(
-                magnitude=outputs[..., _MAGNITUDE].clamp(-_MAGNITUDE_LIMIT, _MAGNITUDE_LIMIT),
+            new = Estimate(
+                magnitude=outputs[..., _MAGNITUDE].clamp(-MAGNITUDE_LIMIT, MAGNITUDE_LIMIT),
                 signed=outputs[..., _SIGNED],
                 log_scale=outputs[..., _LOG_SCALE].clamp(math.log(1e-4), math.log(1e4)),
                 hands=functional.normalize(directions, dim=-1, eps=1e-6)[..., :hands, :],
                 hand_scales=outputs[..., _HAND_SCALES:_NEAR].clamp(-7.0, 2.0).exp()[..., :hands],
+                dial=clock.LOG_DIAL,
+            )
+            return NumberAnswer(
+                new=new,
+                made=self.arithmetic(asking, keys, numbers, scales) if self.arithmetic else (),
                 near_log_scale=(outputs[..., _NEAR] * _NEAR_UNIT).clamp(-_NEAR_LIMIT, _NEAR_LIMIT),
                 pointer=self.pointer(asking, keys, numbers),
                 values=numbers.values,

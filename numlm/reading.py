@@ -107,12 +107,18 @@ class ReadingHeads(_Attention):
 
 
 class Pointer(_Attention):
-    """What the number is: a new one, a copy of an earlier one, or one near an earlier one."""
+    """What the number is: a new one, a made one, a copy of an earlier one, or one near it.
 
-    def __init__(self, hidden_size: int, size: int) -> None:
-        super().__init__(hidden_size, heads=2, size=size, alternatives=1)
+    Args:
+        hidden_size: Size H of the hidden states.
+        size: Size of a query.
+        made: How many values are made from the text's numbers.
+    """
+
+    def __init__(self, hidden_size: int, size: int, made: int = 0) -> None:
+        super().__init__(hidden_size, heads=2, size=size, alternatives=1 + made)
 
     def forward(self, asking: Tensor, keys: Tensor, numbers: TextNumbers) -> Tensor:
-        """Log-probabilities (B, A, 1 + 2 K) of new, of each copy, of near each number."""
+        """Log-probabilities (B, A, 1 + M + 2 K) of new, made, of each copy, of near each."""
         scores = self.scores(asking, keys, numbers.visible).flatten(-2)
         return torch.cat([self.alternative(asking), scores], dim=-1).log_softmax(-1)

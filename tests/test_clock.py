@@ -2,6 +2,7 @@
 
 import math
 from decimal import Decimal
+from fractions import Fraction
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from numlm import clock
+from numlm.clock import FINE_LOG_DIAL, LINEAR_DIAL, LOG_DIAL, Dial
 
 PROPERTY = settings(max_examples=150, deadline=None, derandomize=True, database=None)
 HAND_SCALE = 0.01  # radians
@@ -27,12 +29,19 @@ def _read(
     values: Tensor, loc: Tensor, scale: Tensor, hand_scale: float = HAND_SCALE
 ) -> tuple[Tensor, Tensor]:
     scales = torch.full((*values.shape, clock.HANDS), hand_scale)
-    return clock.read_clock(loc, scale, _hands(values), scales)
+    return clock.LOG_DIAL.read(loc, scale, _hands(values), scales)
 
 
 def test_periods_are_those_of_the_design() -> None:
     assert clock.PERIODS == (100.0, 10.0, 1.0, 0.1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
     assert clock.FEATURES == 4 + 2 * 9
+
+
+def test_dials_are_those_of_the_design() -> None:
+    assert LOG_DIAL.periods == clock.PERIODS
+    assert FINE_LOG_DIAL.periods == (*clock.PERIODS, 1e-7, 1e-8)
+    assert LINEAR_DIAL.periods == tuple(float(f"1e{power}") for power in range(12, -10, -1))
+    assert [dial.logarithmic for dial in (LOG_DIAL, FINE_LOG_DIAL, LINEAR_DIAL)] == [1, 1, 0]
 
 
 def test_features_of_ten() -> None:
@@ -59,6 +68,35 @@ def test_features_against_plain_arithmetic(value: float) -> None:
 def test_zero_has_no_hands() -> None:
     zero = [0.0, 0.0, 1.0, 0.0] + [0.0] * 18
     assert clock.encode(_double(0.0, -0.0)).tolist() == [zero, zero]
+
+
+@pytest.mark.parametrize("dial", [LOG_DIAL, FINE_LOG_DIAL, LINEAR_DIAL])
+@pytest.mark.parametrize("value", [42.5, -42.5, 0.001, -9.99e-5, 1234.56, 1.0, 7e5])
+def test_hands_point_to_the_place_on_the_axis(dial: Dial, value: float) -> None:
+    """In whole periods that are left over, from exact fractions."""
+    hands = dial.hands(_double(value))
+    assert hands.shape == (1, len(dial.periods), 2)
+    assert hands.dtype == torch.float32
+    place = Fraction(math.log10(abs(value)) if dial.logarithmic else value)
+    for hand, period in zip(hands[0].tolist(), dial.periods, strict=True):
+        angle = 2 * math.pi * float(place / Fraction(period) % 1)
+        # float64 itself leaves the place uncertain by some units in its last digit
+        unsure = 2 * math.pi * 4 * math.ulp(float(place)) / period
+        assert hand == pytest.approx([math.cos(angle), math.sin(angle)], abs=3e-7 + unsure)
+
+
+def test_zero_has_hands_on_the_axis_of_the_value_only() -> None:
+    zeros = _double(0.0, -0.0)
+    assert LINEAR_DIAL.hands(zeros).tolist() == [[[1.0, 0.0]] * 22] * 2
+    for dial in (LOG_DIAL, FINE_LOG_DIAL):
+        assert not dial.hands(zeros).any()
+
+
+@pytest.mark.parametrize("dial", [LOG_DIAL, FINE_LOG_DIAL, LINEAR_DIAL])
+@pytest.mark.parametrize("value", [5e-324, 1e-300, 1e30, 1e300, -1.7e308])
+def test_hands_are_unit_vectors_at_the_ends_of_float64(dial: Dial, value: float) -> None:
+    lengths = dial.hands(_double(*[value] * 16)).norm(dim=-1)  # enough for vector instructions
+    torch.testing.assert_close(lengths, torch.ones_like(lengths))
 
 
 def test_shape_is_kept() -> None:
@@ -125,7 +163,7 @@ def test_hands_that_are_off_by_their_scale_leave_an_error_of_that_scale() -> Non
         [hands[..., 0] * cos - hands[..., 1] * sin, hands[..., 0] * sin + hands[..., 1] * cos], -1
     )
     scales = torch.full((500, clock.HANDS), 0.05)
-    read, scale = clock.read_clock(values * 1.1, values * 0.2, turned, scales)
+    read, scale = clock.LOG_DIAL.read(values * 1.1, values * 0.2, turned, scales)
     error = (read - values).abs()
     assert (error <= scale * (1 + 1e-6)).all()
     assert (error / values).max() > 1e-9, "the last hand's error must be seen"
@@ -136,7 +174,7 @@ def test_reading_stops_at_the_last_hand_that_can_be_resolved() -> None:
     values = _double(42.5)
     scales = torch.full((1, clock.HANDS), 0.02)
     scales[:, 4:] = 7.0
-    read, scale = clock.read_clock(_double(45.0), _double(5.0), _hands(values), scales)
+    read, scale = clock.LOG_DIAL.read(_double(45.0), _double(5.0), _hands(values), scales)
     assert read.item() == pytest.approx(42.5, rel=1e-6)
     assert scale.item() == pytest.approx(
         0.02 / (2 * math.pi) * 0.1 * 42.5 * math.log(10), rel=1e-5
@@ -149,11 +187,11 @@ def test_a_coarser_hand_replaces_nothing() -> None:
     hands = _hands(values)
     hands[:, :6] = torch.tensor([0.0, 1.0])  # wrong, and to be left alone
     scales = torch.full((1, clock.HANDS), 0.3)
-    read, _ = clock.read_clock(loc, loc * 2e-5, hands, scales)
+    read, _ = clock.LOG_DIAL.read(loc, loc * 2e-5, hands, scales)
     assert read.item() == pytest.approx(42.5, rel=1e-12)
 
 
-@pytest.mark.parametrize("loc", [1.0, -0.01, 0.0])
+@pytest.mark.parametrize("loc", [1.0, -0.01, 0.0, 199.0])
 def test_where_the_magnitude_is_uncertain_the_location_stays(loc: float) -> None:
     read, scale = _read(_double(500.0), _double(loc), _double(200.0))
     assert read.item() == loc
@@ -163,8 +201,51 @@ def test_where_the_magnitude_is_uncertain_the_location_stays(loc: float) -> None
 def test_length_of_a_hand_does_not_matter() -> None:
     values = _double(17.25, -3e-7)
     scales = torch.full((2, clock.HANDS), HAND_SCALE)
-    read, _ = clock.read_clock(values * 0.9, values.abs() * 0.2, 7 * _hands(values), scales)
+    read, _ = clock.LOG_DIAL.read(values * 0.9, values.abs() * 0.2, 7 * _hands(values), scales)
     torch.testing.assert_close(read, values, rtol=2e-13, atol=0.0)
+
+
+@PROPERTY
+@given(st.integers(-(10**11), 10**11), st.integers(-9, 0), st.floats(-0.04, 0.04))
+@example(10**11, -2, 0.04)
+@example(-1, -9, -0.04)
+@example(0, -9, 0.0)
+def test_a_value_is_read_from_the_linear_dial_to_its_last_decimal(
+    digits: int, power: int, error: float
+) -> None:
+    """From a location 4 % off, with hands that are off by their scale; through zero and below it."""
+    value = float(Decimal(digits).scaleb(power))
+    cos, sin = math.cos(0.05), math.sin(0.05)
+    turn = torch.tensor([[cos, -sin], [sin, cos]], dtype=torch.float64)
+    hands = LINEAR_DIAL.hands(_double(value)).double() @ turn
+    periods = _double(*LINEAR_DIAL.periods)
+    # float64 leaves a hand unsure that goes round within a last digit
+    scales = (0.06 + 2 * math.pi * 2.0**-44 * abs(value) / periods)[None]
+    loc, scale = _double(value * (1 + error)), _double(max(0.05 * abs(value), 1e-9))
+    read, width = LINEAR_DIAL.read(loc, scale, hands, scales)
+    assert clock.shortest_decimal(read.item(), width.item()) == value
+
+
+@pytest.mark.parametrize(("width", "expected"), [(0.09, 0.25), (0.11, 0.3)])
+def test_a_hand_must_be_finer_than_what_is_known(width: float, expected: float) -> None:
+    """A hand of period 1 points at 0.25; a location of 0.3 is known to 0.1."""
+    scales = torch.where(_double(*LINEAR_DIAL.periods) == 1, 2 * math.pi * width, 7.0)[None]
+    hands = LINEAR_DIAL.hands(_double(0.25))
+    read, scale = LINEAR_DIAL.read(_double(0.3), _double(0.1), hands, scales)
+    assert read.item() == pytest.approx(expected, abs=1e-7)
+    assert scale.item() == pytest.approx(min(width, 0.1), abs=1e-7)
+
+
+def test_reading_the_linear_dial_stops_at_the_last_hand_that_can_be_resolved() -> None:
+    """Hands of 10 and 1 are sharp, the finer ones know nothing; the sign is not sure before."""
+    scales = torch.full((1, 22), 0.02)
+    scales[:, 13:] = 7.0
+    read, scale = LINEAR_DIAL.read(
+        _double(-1.2), _double(2.5), LINEAR_DIAL.hands(_double(0.25)), scales
+    )
+    assert LINEAR_DIAL.periods[11:13] == (10.0, 1.0)
+    assert read.item() == pytest.approx(0.25, abs=1e-7)
+    assert scale.item() == pytest.approx(0.02 / (2 * math.pi), rel=1e-6)
 
 
 @pytest.mark.parametrize(

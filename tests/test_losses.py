@@ -10,9 +10,23 @@ from torch.distributions import Cauchy
 from torch.nn import functional
 
 from numlm import clock
+from numlm.clock import FINE_LOG_DIAL, LINEAR_DIAL, LOG_DIAL, Dial
 from numlm.distributions import cauchy_crps
-from numlm.losses import HAND_WEIGHT, Term, pointer_nll, value_crps, value_nll
+from numlm.estimate import Estimate
+from numlm.losses import (
+    HAND_WEIGHT,
+    Term,
+    ValueLoss,
+    made_loss,
+    pointer_nll,
+    value_crps,
+    value_nll,
+)
 from numlm.number_head import NumberAnswer
+
+MADE = [(), (LINEAR_DIAL, FINE_LOG_DIAL)]  # dials of the values that are made, if any are
+PARTS = ("magnitude", "signed", "log_scale", "hands", "hand_scales")
+UNREAD = 40.0  # scale of a hand that knows nothing, and is never read
 
 
 def _double(*values: float) -> Tensor:
@@ -24,44 +38,111 @@ def _answer(
     pointer: list[list[float]] | None = None,
     values: list[float] | None = None,
     dtype: torch.dtype = torch.float32,
+    made: tuple[Dial, ...] = (),
 ) -> NumberAnswer:
     """One text with several asking positions, its outputs drawn from a fixed seed.
 
-    The pointer's shares are those of new, of each copy and of near each number.
+    The pointer's shares are those of new and made, of each copy and of near each number.
     """
     generator = torch.Generator().manual_seed(0)
 
     def randn(*shape: int) -> Tensor:
         return torch.randn(1, positions, *shape, generator=generator, dtype=torch.float64)
 
+    def estimate(dial: Dial) -> Estimate:
+        return Estimate(
+            magnitude=2 * randn().to(dtype),
+            signed=randn().to(dtype),
+            log_scale=randn().to(dtype),
+            hands=functional.normalize(randn(len(dial.periods), 2), dim=-1).to(dtype),
+            hand_scales=randn(len(dial.periods)).exp().to(dtype),
+            dial=dial,
+        )
+
     shares = torch.tensor(pointer if pointer else [[1.0]] * positions, dtype=torch.float64)
     return NumberAnswer(
-        magnitude=2 * randn().to(dtype),
-        signed=randn().to(dtype),
-        log_scale=randn().to(dtype),
-        hands=functional.normalize(randn(clock.HANDS, 2), dim=-1).to(dtype),
-        hand_scales=randn(clock.HANDS).exp().to(dtype),
+        new=estimate(LOG_DIAL),
+        made=tuple(estimate(dial) for dial in made),
         near_log_scale=randn().to(dtype),
         pointer=shares.log().to(dtype)[None],
         values=torch.tensor([values or []], dtype=torch.float64),
     )
 
 
-def _naive_value_nll(answer: NumberAnswer, targets: Tensor) -> list[float]:
-    """-log density of V and half the hands' textbook losses, in plain float64."""
+def _with_new(answer: NumberAnswer, **outputs: Tensor) -> NumberAnswer:
+    """An answer with other outputs of its new value."""
+    return replace(answer, new=replace(answer.new, **outputs))
+
+
+def _unread(answer: NumberAnswer) -> NumberAnswer:
+    """An answer whose hands all know nothing: what is read are its Cauchys as they are."""
+    new, *made = (
+        replace(part, hand_scales=torch.full_like(part.hand_scales, UNREAD))
+        for part in answer.estimates
+    )
+    return replace(answer, new=new, made=tuple(made))
+
+
+def _density(answer: NumberAnswer, target: float, a: int = 0) -> float:
+    """Of new and made values, each by its share; their hands are not read."""
+    density = 0.0
+    for i, estimate in enumerate(answer.estimates):
+        power = 10.0 ** estimate.magnitude[0, a].double().item()
+        scale = power * math.exp(estimate.log_scale[0, a].item())
+        own = Cauchy(power * estimate.signed[0, a].item(), scale)
+        share = answer.pointer[0, a, i].double().exp().item()
+        density += share * own.log_prob(_double(target)).exp().item()
+    return density
+
+
+def _without_copies(answer: NumberAnswer, share: float, target: float, a: int = 0) -> float:
+    """What is added where there is a copy: the loss if new and made values were all there is."""
+    return -math.log(_density(answer, target, a) / share)
+
+
+def _with_made(shares: list[float], made: tuple[Dial, ...]) -> list[float]:
+    """Of the share of the new value three quarters go to those that are made, if there are any."""
+    new, *others = shares
+    return [new / 4, new / 2, new / 4, *others] if made else shares
+
+
+def _naive_cauchy(estimate: Estimate, targets: Tensor) -> list[float]:
+    """-log density of V, in plain float64."""
     result = []
     for a, value in enumerate(targets[0].tolist()):
-        power = 10.0 ** answer.magnitude[0, a].double()
-        cauchy = Cauchy(power * answer.signed[0, a], power * answer.log_scale[0, a].double().exp())
-        nll = -cauchy.log_prob(_double(value)).item()
-        for j, period in enumerate(clock.PERIODS if value else ()):
-            angle = 2 * math.pi * math.log10(abs(value)) / period
-            cos, sin = answer.hands[0, a, j].tolist()
-            g = answer.hand_scales[0, a, j].item()
+        power = 10.0 ** estimate.magnitude[0, a].double()
+        scale = power * estimate.log_scale[0, a].double().exp()
+        cauchy = Cauchy(power * estimate.signed[0, a], scale)
+        result.append(-cauchy.log_prob(_double(value)).item())
+    return result
+
+
+def _naive_hands(estimate: Estimate, targets: Tensor, scale: float | None = None) -> list[float]:
+    """The hands' textbook losses, in plain float64; at their own scales if no other is given."""
+    result = []
+    for a, value in enumerate(targets[0].tolist()):
+        nll = 0.0
+        exists = value or not estimate.dial.logarithmic
+        for j, period in enumerate(estimate.dial.periods if exists else ()):
+            place = math.log10(abs(value)) if estimate.dial.logarithmic else value
+            angle = 2 * math.pi * math.fmod(place, period) / period
+            cos, sin = estimate.hands[0, a, j].tolist()
+            g = scale or estimate.hand_scales[0, a, j].item()
             cos_difference = cos * math.cos(angle) + sin * math.sin(angle)
             density = math.sinh(g) / (math.cosh(g) - cos_difference)  # times 2 pi
-            nll -= HAND_WEIGHT * math.log(density)
+            nll -= math.log(density)
         result.append(nll)
+    return result
+
+
+def _naive_made(answer: NumberAnswer, targets: Tensor) -> list[float]:
+    """The sum of the textbook losses of what is made: hands at a scale of one, and at their own."""
+    result = [0.0] * targets.shape[1]
+    for made in answer.made:
+        cauchy, own = _naive_cauchy(made, targets), _naive_hands(made, targets)
+        alike = _naive_hands(made, targets, scale=1.0)
+        for a in range(len(result)):
+            result[a] += cauchy[a] + HAND_WEIGHT * (alike[a] + own[a])
     return result
 
 
@@ -87,7 +168,62 @@ def test_value_nll_is_that_of_the_distributions(targets: list[float]) -> None:
     nll = value_nll(answer, values)
     assert nll.shape == (1, 4)
     assert nll.dtype == torch.float32
-    assert nll[0].tolist() == pytest.approx(_naive_value_nll(answer, values), rel=2e-4, abs=2e-4)
+    cauchy, hands = _naive_cauchy(answer.new, values), _naive_hands(answer.new, values)
+    expected = [
+        of_value + HAND_WEIGHT * of_hands for of_value, of_hands in zip(cauchy, hands, strict=True)
+    ]
+    assert nll[0].tolist() == pytest.approx(expected, rel=2e-4, abs=2e-4)
+
+
+@pytest.mark.parametrize(
+    "targets", [[42.5, -42.5, 0.0, 1e-5], [1e4, -1234.5, 1.0, 3e-12], [9.99, 10.0, -0.0, -0.25]]
+)
+def test_made_loss_is_that_of_the_distributions(targets: list[float]) -> None:
+    """Of all that is made, the hands of zero on the axis of the value among them."""
+    answer, values = _answer(made=(LINEAR_DIAL, FINE_LOG_DIAL)), _double(*targets)[None]
+    loss = made_loss(answer, values)
+    assert loss.shape == (1, 4)
+    assert loss.dtype == torch.float32
+    assert loss[0].tolist() == pytest.approx(_naive_made(answer, values), rel=2e-4, abs=2e-4)
+
+
+def test_what_is_taken_is_learned_at_a_scale_of_one_and_the_scales_beside_it() -> None:
+    """And by no way else: neither through what is read nor through each other."""
+    answer, values = _answer(3, made=(LINEAR_DIAL, FINE_LOG_DIAL)), _double(42.5, -0.1, 0.0)[None]
+    new, *made = answer.estimates
+    leaves = [getattr(m, name).requires_grad_() for m in made for name in PARTS]
+    leaves += [getattr(new, name).requires_grad_() for name in PARTS]
+    found = torch.autograd.grad(made_loss(answer, values).sum(), leaves, allow_unused=True)
+    assert found[-len(PARTS) :] == (None,) * len(PARTS), "of what is new nothing is learned here"
+    for i, estimate in enumerate(made):
+        alike = replace(estimate, hand_scales=torch.ones_like(estimate.hand_scales))
+        learned = (estimate.nll(values) + HAND_WEIGHT * alike.hands_nll(values)).sum()
+        scales = HAND_WEIGHT * estimate.hands_nll(values).sum()
+        *leaves, hand_scales = (getattr(estimate, name) for name in PARTS)
+        expected = (
+            *torch.autograd.grad(learned, leaves),
+            *torch.autograd.grad(scales, hand_scales),
+        )
+        mine = found[i * len(PARTS) : (i + 1) * len(PARTS)]
+        for name, one, other in zip(PARTS, mine, expected, strict=True):
+            torch.testing.assert_close(one, other, msg=name)
+
+
+def test_where_nothing_is_made_nothing_is_lost() -> None:
+    assert made_loss(_answer(3), _double(1.0, 0.0, -5.0)[None]).tolist() == [[0.0] * 3]
+
+
+def test_new_values_have_their_own_loss() -> None:
+    """What is made does not enter it."""
+    answer = _answer(made=(LINEAR_DIAL, FINE_LOG_DIAL))
+    values = _double(42.5, -42.5, 0.0, 1e-5)[None]
+    for i in range(2):
+        made = list(answer.made)
+        made[i] = replace(made[i], signed=made[i].signed + 1)
+        other = replace(answer, made=tuple(made))
+        assert (made_loss(answer, values) != made_loss(other, values)).all()
+        for loss in (value_nll, value_crps):
+            assert torch.equal(loss(answer, values), loss(other, values))
 
 
 def test_hand_weight_is_one_half() -> None:
@@ -96,7 +232,8 @@ def test_hand_weight_is_one_half() -> None:
 
 def test_zero_has_no_hands() -> None:
     answer, zero = _answer(1), _double(0.0)[None]
-    turned = replace(answer, hands=-answer.hands, hand_scales=answer.hand_scales * 2)
+    new = answer.new
+    turned = _with_new(answer, hands=-new.hands, hand_scales=new.hand_scales * 2)
     assert torch.equal(value_nll(answer, zero), value_nll(turned, zero))
     one = _double(1.0)[None]
     assert not torch.equal(value_nll(answer, one), value_nll(turned, one))
@@ -106,8 +243,8 @@ def test_zero_has_no_hands() -> None:
 def test_a_change_of_unit_changes_the_density_by_it(unit: float) -> None:
     """With M on the unit, only the Jacobian differs."""
     answer = _answer()
-    no_hands = replace(answer, hand_scales=torch.full_like(answer.hand_scales, 40.0))
-    in_unit = replace(no_hands, magnitude=no_hands.magnitude + math.log10(unit))
+    no_hands = _unread(answer)
+    in_unit = _with_new(no_hands, magnitude=no_hands.new.magnitude + math.log10(unit))
     values = _double(1.5, -2.5, 0.25, 40.0)[None]
     difference = value_nll(in_unit, values * unit) - value_nll(no_hands, values)
     assert difference[0].tolist() == pytest.approx([math.log(unit)] * 4, abs=1e-4)
@@ -116,7 +253,7 @@ def test_a_change_of_unit_changes_the_density_by_it(unit: float) -> None:
 def test_the_right_answer_costs_least() -> None:
     values = _double(42.5, -3.25, 1e-5, 1e6)[None]
     hands = clock.encode(values)[..., clock.FIRST_HAND :].unflatten(-1, (clock.HANDS, 2))
-    right = replace(
+    right = _with_new(
         _answer(),
         magnitude=values.abs().log10().float(),
         signed=values.sign().float(),
@@ -126,22 +263,23 @@ def test_the_right_answer_costs_least() -> None:
     )
     best = value_nll(right, values)
     for other in (
-        replace(right, signed=right.signed + 0.05),
-        replace(right, signed=-right.signed),
-        replace(right, magnitude=right.magnitude + 0.05),
-        replace(right, hands=-right.hands),
-        replace(right, hands=right.hands.flip(-2)),
-        replace(right, log_scale=right.log_scale + 2),
+        {"signed": right.new.signed + 0.05},
+        {"signed": -right.new.signed},
+        {"magnitude": right.new.magnitude + 0.05},
+        {"hands": -right.new.hands},
+        {"hands": right.new.hands.flip(-2)},
+        {"log_scale": right.new.log_scale + 2},
     ):
-        assert (value_nll(other, values) > best + 0.1).all()
+        assert (value_nll(_with_new(right, **other), values) > best + 0.1).all()
 
 
-def _whole_range() -> tuple[NumberAnswer, Tensor, Tensor]:
+def _whole_range(dial: Dial) -> tuple[NumberAnswer, Tensor, Tensor]:
     """Answers and targets over all that the head can say, and the grid they are made from.
 
-    A text may hold 1.6e-19 and 6.02e23, and the head may take the one for the other.
+    A text may hold 1.6e-19 and 6.02e23, and the head may take the one for the other. New and made
+    values say the same.
     """
-    targets = _double(1e-30, -1e-12, 1e-5, 0.0, 1.0, -1e5, 1e12, 6.02e23, -1e30, 1e300)
+    targets = _double(1e-30, -1e-12, 1e-5, 0.0, 1.0, -1e5, 1e12, 6.02e23, -1e30, 1e300, -1.7e308)
     grid = torch.cartesian_prod(
         torch.arange(-13.0, 14.0),
         torch.tensor([-1.0, 0.0, 1e3]),
@@ -150,21 +288,39 @@ def _whole_range() -> tuple[NumberAnswer, Tensor, Tensor]:
     )
     outputs = (grid[None, :, i].clone().requires_grad_() for i in range(3))
     names = ("magnitude", "signed", "log_scale")
-    answer = replace(_answer(len(grid)), **dict(zip(names, outputs, strict=True)))
+    answer = _with_new(_answer(len(grid)), **dict(zip(names, outputs, strict=True)))
+    hands = _answer(len(grid), made=(dial,)).made[0]
+    made = replace(answer.new, hands=hands.hands, hand_scales=hands.hand_scales, dial=dial)
     values = targets[grid[:, 3].long()]
+    shares = torch.tensor([0.5, 0.5]).log().expand(1, len(grid), 2)
+    answer = replace(answer, made=(made,), pointer=shares)
     return answer, values[None], torch.cat([grid[:, :3].double(), values[:, None]], dim=-1)
 
 
-def test_value_nll_is_finite_over_the_whole_range() -> None:
-    answer, values, grid = _whole_range()
-    bad = grid[~value_nll(answer, values)[0].isfinite()].tolist()
+@pytest.mark.parametrize(
+    ("loss", "dial"),
+    [
+        (value_nll, LINEAR_DIAL),
+        (made_loss, LINEAR_DIAL),
+        (made_loss, FINE_LOG_DIAL),
+        (pointer_nll, LINEAR_DIAL),
+        (pointer_nll, FINE_LOG_DIAL),
+    ],
+)
+def test_losses_are_finite_over_the_whole_range(loss: ValueLoss, dial: Dial) -> None:
+    answer, values, grid = _whole_range(dial)
+    bad = grid[~loss(answer, values)[0].isfinite()].tolist()
     assert not bad, f"{len(bad)} of {len(grid)} (M, a, log s, target): {bad[:3]}"
 
 
+@pytest.mark.parametrize(
+    ("loss", "dial"),
+    [(value_nll, LINEAR_DIAL), (made_loss, LINEAR_DIAL), (made_loss, FINE_LOG_DIAL)],
+)
 @pytest.mark.parametrize("name", ["magnitude", "signed", "log_scale"])
-def test_gradients_of_value_nll_are_finite_over_the_whole_range(name: str) -> None:
-    answer, values, grid = _whole_range()
-    (gradient,) = torch.autograd.grad(value_nll(answer, values).sum(), getattr(answer, name))
+def test_gradients_are_finite_over_the_whole_range(loss: ValueLoss, dial: Dial, name: str) -> None:
+    answer, values, grid = _whole_range(dial)
+    (gradient,) = torch.autograd.grad(loss(answer, values).sum(), getattr(answer.new, name))
     bad = grid[~gradient[0].isfinite()].tolist()
     assert not bad, f"{len(bad)} of {len(grid)} (M, a, log s, target): {bad[:3]}"
 
@@ -172,15 +328,15 @@ def test_gradients_of_value_nll_are_finite_over_the_whole_range(name: str) -> No
 def test_gradients_of_the_value_loss() -> None:
     answer = _answer(3, dtype=torch.float64)
     values = _double(42.5, -0.001, 0.0)[None]
-    names = ("magnitude", "signed", "log_scale", "hands", "hand_scales")
-    leaves = tuple(getattr(answer, name).clone().requires_grad_() for name in names)
+    leaves = tuple(getattr(answer.new, name).clone().requires_grad_() for name in PARTS)
 
     def loss(*parts: Tensor) -> Tensor:
-        return value_nll(replace(answer, **dict(zip(names, parts, strict=True))), values)
+        return value_nll(_with_new(answer, **dict(zip(PARTS, parts, strict=True))), values)
 
     assert torch.autograd.gradcheck(loss, leaves)
 
 
+@pytest.mark.parametrize("made", MADE)
 @pytest.mark.parametrize(
     ("values", "shares", "target", "probability"),
     [
@@ -193,14 +349,20 @@ def test_gradients_of_the_value_loss() -> None:
     ],
 )
 def test_a_copy_costs_its_probability(
-    values: list[float], shares: list[float], target: float, probability: float
+    made: tuple[Dial, ...],
+    values: list[float],
+    shares: list[float],
+    target: float,
+    probability: float,
 ) -> None:
-    answer = _answer(1, pointer=[shares], values=values)
+    answer = _unread(_answer(1, pointer=[_with_made(shares, made)], values=values, made=made))
     nll = pointer_nll(answer, _double(target)[None])
     assert nll.shape == (1, 1)
-    assert nll.item() == pytest.approx(-math.log(probability), abs=1e-6)
+    rest = _without_copies(answer, shares[0], target)
+    assert nll.item() - rest == pytest.approx(-math.log(probability), abs=5e-6)
 
 
+@pytest.mark.parametrize("made", MADE)
 @pytest.mark.parametrize(
     ("values", "shares", "target"),
     [
@@ -213,44 +375,80 @@ def test_a_copy_costs_its_probability(
     ],
 )
 def test_no_copy_costs_the_density_of_the_mixture(
-    values: list[float], shares: list[float], target: float
+    made: tuple[Dial, ...], values: list[float], shares: list[float], target: float
 ) -> None:
-    answer = _answer(1, pointer=[shares], values=values)
-    power = 10.0 ** answer.magnitude.double().item()
-    new = Cauchy(power * answer.signed.item(), power * math.exp(answer.log_scale.item()))
-    density = shares[0] * new.log_prob(_double(target)).exp().item()
-    for value, share in zip(values, shares[1 + len(values) :], strict=True):
+    shares = _with_made(shares, made)
+    answer = _unread(_answer(1, pointer=[shares], values=values, made=made))
+    density = _density(answer, target)
+    near_shares = shares[1 + len(made) + len(values) :]
+    for value, share in zip(values, near_shares, strict=True):
         near = Cauchy(_double(value), math.exp(answer.near_log_scale.item()))
         density += share * near.log_prob(_double(target)).exp().item()
     nll = pointer_nll(answer, _double(target)[None])
     assert nll.item() == pytest.approx(-math.log(density), rel=1e-5, abs=1e-5)
 
 
-def test_pointer_nll_of_several_positions() -> None:
+@pytest.mark.parametrize("dial", [LOG_DIAL, FINE_LOG_DIAL, LINEAR_DIAL])
+def test_a_density_is_that_of_the_value_as_it_is_read(dial: Dial) -> None:
+    """Hands that are right make it as high as the last of them is sharp, others leave it."""
+    target, g = _double(42.5)[None], 0.06
+    shares = [0.0, 1.0] if dial is not LOG_DIAL else [1.0, 0.0]
+    answer = _answer(1, pointer=[shares], made=(dial,))
+    right = Estimate(
+        magnitude=torch.tensor([[1.0]]),
+        signed=torch.tensor([[4.3]]),
+        log_scale=torch.tensor([[0.2]]).log(),
+        hands=dial.hands(target),
+        hand_scales=torch.tensor([[[g if p > 0.009 else UNREAD for p in dial.periods]]]),
+        dial=dial,
+    )
+    width = g / (2 * math.pi) * 0.01 * (42.5 * math.log(10) if dial.logarithmic else 1)
+    answer = replace(answer, new=right, made=(right,))
+    nll = pointer_nll(answer, target)
+    assert nll.item() == pytest.approx(math.log(math.pi * width), abs=1e-3)
+    blind = Cauchy(_double(43.0), _double(2.0)).log_prob(_double(42.5)).item()
+    assert pointer_nll(_unread(answer), target).item() == pytest.approx(-blind, abs=1e-5)
+
+
+@pytest.mark.parametrize("made", MADE)
+def test_pointer_nll_of_several_positions(made: tuple[Dial, ...]) -> None:
     shares = [[0.4, 0.3, 0.2, 0.1, 0.0], [0.7, 0.2, 0.1, 0.0, 0.0], [0.1, 0.1, 0.8, 0.0, 0.0]]
-    answer = _answer(3, pointer=shares, values=[5.0, 7.0])
+    pointer = [_with_made(row, made) for row in shares]
+    answer = _unread(_answer(3, pointer=pointer, values=[5.0, 7.0], made=made))
     nll = pointer_nll(answer, _double(7.0, 7.0, 7.0)[None])
-    assert nll[0].exp().tolist() == pytest.approx([1 / 0.2, 1 / 0.1, 1 / 0.8])
+    rest = [_without_copies(answer, row[0], 7.0, a) for a, row in enumerate(shares)]
+    copies = (nll[0] - torch.tensor(rest)).exp().tolist()
+    assert copies == pytest.approx([1 / 0.2, 1 / 0.1, 1 / 0.8], rel=1e-5)
 
 
-def test_the_new_value_is_not_trained_by_its_share() -> None:
-    """It is trained on every target by the value loss; the mixture must not pull it away."""
-    answer = _answer(1, pointer=[[0.5, 0.2, 0.3]], values=[5.0])
-    signed = answer.signed.clone().requires_grad_()
+@pytest.mark.parametrize("made", MADE)
+def test_new_and_made_values_are_not_trained_by_their_shares(made: tuple[Dial, ...]) -> None:
+    """They are trained on every target by their own losses; the mixture must not pull them away."""
+    answer = _answer(1, pointer=[_with_made([0.5, 0.2, 0.3], made)], values=[5.0], made=made)
+    leaves, parts = [], []
+    for estimate in answer.estimates:
+        own = {name: getattr(estimate, name).clone().requires_grad_() for name in PARTS}
+        leaves += own.values()
+        parts.append(replace(estimate, **own))
     near = answer.near_log_scale.clone().requires_grad_()
-    loss = pointer_nll(replace(answer, signed=signed, near_log_scale=near), _double(6.0)[None])
-    gradients = torch.autograd.grad(loss.sum(), (signed, near), allow_unused=True)
-    assert gradients[0] is None
-    assert gradients[1] is not None
-    assert gradients[1].item() != 0
+    new, *others = parts
+    answer = replace(answer, new=new, made=tuple(others), near_log_scale=near)
+    loss = pointer_nll(answer, _double(6.0)[None])
+    *own, of_near = torch.autograd.grad(loss.sum(), (*leaves, near), allow_unused=True)
+    assert own == [None] * len(leaves)
+    assert of_near is not None
+    assert of_near.item() != 0
 
 
-def test_gradients_of_the_pointer_loss() -> None:
+@pytest.mark.parametrize("made", MADE)
+def test_gradients_of_the_pointer_loss(made: tuple[Dial, ...]) -> None:
     """Through the softmax, an invisible number among them."""
-    answer = _answer(3, values=[5.0, 7.0, 5.0], dtype=torch.float64)
-    logits = torch.randn(1, 3, 7, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    answer = _answer(3, values=[5.0, 7.0, 5.0], dtype=torch.float64, made=made)
+    own = 1 + len(made)
+    generator = torch.Generator().manual_seed(1)
+    logits = torch.randn(1, 3, own + 6, generator=generator, dtype=torch.float64)
     unseen = torch.tensor([[[0, 0, 0], [0, 0, 1], [1, 0, 1]]], dtype=torch.bool)
-    invisible = torch.cat([torch.zeros(1, 3, 1, dtype=torch.bool), unseen, unseen], dim=-1)
+    invisible = torch.cat([torch.zeros(1, 3, own, dtype=torch.bool), unseen, unseen], dim=-1)
     targets = _double(5.0, 5.0, 5.0)[None]
 
     def loss(scores: Tensor) -> Tensor:
@@ -260,21 +458,24 @@ def test_gradients_of_the_pointer_loss() -> None:
     assert torch.autograd.gradcheck(loss, (logits.requires_grad_(),))
     (gradient,) = torch.autograd.grad(loss(logits).sum(), logits)
     assert gradient.isfinite().all()
-    assert (gradient[0, 0, :4] < 0).tolist() == [False, True, False, True]
-    # No copy is visible: new or near the 7 together become more probable, a copy of the 7 less.
-    assert gradient[0, 2, 0] + gradient[0, 2, 5] < 0 < gradient[0, 2, 2]
-    assert gradient[0, 2, 1] == 0
+    assert (gradient[0, 0, own : own + 3] < 0).tolist() == [True, False, True]
+    assert gradient[0, 0, :own].sum() > 0, "all that is no copy becomes less probable"
+    # No copy is visible: what is no copy together becomes more probable, a copy of the 7 less.
+    no_copy = gradient[0, 2, :own].sum() + gradient[0, 2, own + 4]
+    assert no_copy < 0 < gradient[0, 2, own + 1]
+    assert gradient[0, 2, own] == 0
 
 
 def test_the_score_of_a_value_is_in_units_of_its_magnitude() -> None:
     """The same numbers ten times as large have the same loss, and it is the CRPS of the Cauchy."""
     answer = _answer(positions=2)
     targets = torch.tensor([[3.5, -20.0]], dtype=torch.float64)
-    bare = replace(answer, hands=answer.hands[..., :0, :], hand_scales=answer.hand_scales[..., :0])
-    unit = 10.0**bare.magnitude
-    expected = cauchy_crps(targets.float(), unit * bare.signed, unit * bare.log_scale.exp()) / unit
+    new = answer.new
+    bare = _with_new(answer, hands=new.hands[..., :0, :], hand_scales=new.hand_scales[..., :0])
+    unit = 10.0**new.magnitude
+    expected = cauchy_crps(targets.float(), unit * new.signed, unit * new.log_scale.exp()) / unit
     torch.testing.assert_close(value_crps(bare, targets), expected)
-    larger = replace(bare, magnitude=bare.magnitude + 1)
+    larger = _with_new(bare, magnitude=new.magnitude + 1)
     torch.testing.assert_close(value_crps(larger, 10 * targets), expected, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(
         value_crps(answer, targets) - expected,
@@ -295,11 +496,15 @@ def test_of_skewed_noise_the_score_finds_the_middle_and_the_likelihood_the_mode(
         zeros = torch.zeros_like(targets).float()
         for _ in range(300):
             answer = NumberAnswer(
-                magnitude=zeros,
-                signed=signed.expand_as(zeros),
-                log_scale=log_scale.expand_as(zeros),
-                hands=torch.zeros(1, 4000, 0, 2),
-                hand_scales=torch.ones(1, 4000, 0),
+                new=Estimate(
+                    magnitude=zeros,
+                    signed=signed.expand_as(zeros),
+                    log_scale=log_scale.expand_as(zeros),
+                    hands=torch.zeros(1, 4000, 0, 2),
+                    hand_scales=torch.ones(1, 4000, 0),
+                    dial=LOG_DIAL,
+                ),
+                made=(),
                 near_log_scale=zeros,
                 pointer=zeros[..., None],
                 values=torch.zeros(1, 0, dtype=torch.float64),

@@ -163,7 +163,11 @@ def test_heads_and_losses_are_float32_under_mixed_precision(
     assert products == [torch.bfloat16], "the layers are what is mixed"
     answer = model.number_answer(latent, batch, model.slots(batch)[0])
     losses = model.losses(batch)
-    for tensor in (*latent, answer.magnitude, answer.hands, answer.pointer, losses.total(1.0)):
+    assert answer.made, "what is made is among what is tested"
+    for estimate in answer.estimates:
+        for tensor in (estimate.magnitude, estimate.signed, estimate.hands, estimate.hand_scales):
+            assert tensor.dtype == torch.float32
+    for tensor in (*latent, answer.pointer, losses.total(1.0)):
         assert tensor.dtype == torch.float32
     assert answer.values.dtype == torch.float64
     losses.total(1.0).backward()

@@ -1,7 +1,7 @@
 """The number head and what it reads with: the start as a copy, what is visible, the mixture."""
 
 import math
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +11,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from numlm import clock
+from numlm.arithmetic import OPERATIONS
+from numlm.clock import FINE_LOG_DIAL, LINEAR_DIAL, LOG_DIAL, Dial
+from numlm.estimate import Estimate
 from numlm.heads import Latent
 from numlm.losses import value_nll
 from numlm.model import NumberLM
@@ -21,7 +24,22 @@ EMBEDDED = Path(__file__).resolve().parents[1] / "assets" / "tiny-qwen2"
 
 HIDDEN = 8
 VALUES = [42.5, -0.00125, 1e6, -7.0, 3.14159, 9.99, -123456.0]
-OUTPUTS = [field.name for field in fields(NumberAnswer) if field.name != "values"]
+PARTS = ("magnitude", "signed", "log_scale", "hands", "hand_scales")
+
+
+def _outputs(answer: NumberAnswer) -> dict[str, Tensor]:
+    """All that the head says, under names."""
+    return {"near_log_scale": answer.near_log_scale, "pointer": answer.pointer} | {
+        f"{'made' if i else 'new'} {i} {name}": getattr(estimate, name)
+        for i, estimate in enumerate(answer.estimates)
+        for name in PARTS
+    }
+
+
+def _nothing_made(answer: NumberAnswer) -> NumberAnswer:
+    """The answer without the values that are made, and without their shares."""
+    pointer = torch.cat([answer.pointer[..., :1], answer.pointer[..., 1 + len(answer.made) :]], -1)
+    return replace(answer, made=(), pointer=pointer.log_softmax(-1))
 
 
 def _randn(*shape: int, seed: int = 0) -> Tensor:
@@ -51,22 +69,28 @@ def _latent(texts: int = 1, asking: int = 1, seed: int = 2) -> Latent:
     return Latent(_randn(texts, asking, HIDDEN, seed=seed), torch.full((texts, asking, 1), 0.02))
 
 
-def _small_head() -> NumberHead:
+def _small_head(arithmetic: bool) -> NumberHead:
     torch.manual_seed(0)
     return NumberHead(
-        HIDDEN, reading_heads=3, free_heads=1, reading_size=4, pointer_size=5, mlp_size=16
+        HIDDEN,
+        reading_heads=3,
+        free_heads=1,
+        reading_size=4,
+        pointer_size=5,
+        mlp_size=16,
+        arithmetic=arithmetic,
     )
 
 
-@pytest.fixture
-def head() -> NumberHead:
-    return _small_head()
+@pytest.fixture(params=[True, False], ids=["arithmetic", "no-arithmetic"])
+def head(request: pytest.FixtureRequest) -> NumberHead:
+    return _small_head(request.param)
 
 
-@pytest.fixture
-def trained() -> NumberHead:
+@pytest.fixture(params=[True, False], ids=["arithmetic", "no-arithmetic"])
+def trained(request: pytest.FixtureRequest) -> NumberHead:
     """As if it had learnt something: no weight is at its start."""
-    head = _small_head()
+    head = _small_head(request.param)
     with torch.no_grad():
         for parameter in head.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
@@ -138,15 +162,16 @@ def test_what_follows_a_number_changes_its_key_and_what_does_not_follow_does_not
         assert torch.equal(changed, expected), place
 
 
-def test_pointer_is_attention_to_copies_and_neighbourhoods_with_an_alternative() -> None:
+@pytest.mark.parametrize("made", [0, 2, 3])
+def test_pointer_is_attention_to_copies_and_neighbourhoods_with_alternatives(made: int) -> None:
     torch.manual_seed(0)
-    pointer, asking = Pointer(HIDDEN, size=5), _randn(2, 2, HIDDEN)
+    pointer, asking = Pointer(HIDDEN, size=5, made=made), _randn(2, 2, HIDDEN)
     keys, numbers = _randn(2, 3, 2 * HIDDEN, seed=5), _numbers(_THREE, _VISIBLE)
     log_prob = pointer(asking, keys, numbers)
-    assert log_prob.shape == (2, 2, 1 + 2 * 3)
-    new = pointer.alternative(asking).double().exp().detach()
+    assert log_prob.shape == (2, 2, 1 + made + 2 * 3)
+    no_number = pointer.alternative(asking).double().exp().detach()
     scores = _scores(pointer, asking, keys, _VISIBLE)
-    expected = torch.cat([new, scores[:, :, 0], scores[:, :, 1]], dim=-1)
+    expected = torch.cat([no_number, scores[:, :, 0], scores[:, :, 1]], dim=-1)
     expected /= expected.sum(-1, keepdim=True)
     torch.testing.assert_close(log_prob.double().exp(), expected, rtol=1e-5, atol=0)
 
@@ -171,16 +196,16 @@ def test_the_hands_start_as_those_of_the_only_number(head: NumberHead, value: fl
     answer = head(_latent(), _numbers([[value]]))
     features = clock.encode(torch.tensor(value, dtype=torch.float64))
     hands = features[clock.FIRST_HAND :].view(clock.HANDS, 2)
-    torch.testing.assert_close(answer.hands[0, 0], hands, rtol=0, atol=2e-6)
+    torch.testing.assert_close(answer.new.hands[0, 0], hands, rtol=0, atol=2e-6)
 
 
 @pytest.mark.parametrize("value", VALUES)
 def test_a_new_value_starts_as_the_value_that_is_read(head: NumberHead, value: float) -> None:
     answer = _only_reading(head)(_latent(), _numbers([[value]]))
-    assert answer.magnitude.item() == pytest.approx(math.log10(abs(value)), abs=1e-5)
-    assert answer.signed.item() == pytest.approx(math.copysign(1, value), rel=1e-6)
-    assert answer.log_scale.exp().item() == pytest.approx(0.5)
-    mixture = answer.mixture(copies=False)
+    assert answer.new.magnitude.item() == pytest.approx(math.log10(abs(value)), abs=1e-5)
+    assert answer.new.signed.item() == pytest.approx(math.copysign(1, value), rel=1e-6)
+    assert answer.new.log_scale.exp().item() == pytest.approx(0.5)
+    mixture = _nothing_made(answer).mixture(copies=False)
     assert mixture.loc.item() == pytest.approx(value, rel=1e-6)
     assert mixture.weights.sum().item() == 0
     assert mixture.new.item() == 1
@@ -189,9 +214,9 @@ def test_a_new_value_starts_as_the_value_that_is_read(head: NumberHead, value: f
 
 
 def test_zero_is_read_as_a_location_of_zero(head: NumberHead) -> None:
-    answer = _only_reading(head)(_latent(), _numbers([[0.0]]))
+    answer = _nothing_made(_only_reading(head)(_latent(), _numbers([[0.0]])))
     assert answer.mixture(copies=False).loc.item() == pytest.approx(0.0, abs=1e-6)
-    assert answer.hands.isfinite().all()
+    assert answer.new.hands.isfinite().all()
 
 
 def test_a_head_has_by_default_six_reading_heads_two_of_which_are_free() -> None:
@@ -217,7 +242,8 @@ def test_the_value_starts_from_the_heads_that_are_not_free(heads: int, free: int
         sign = torch.tensor([1.0] * (heads - free) + [-1.0] * free)
         head.reading.query.bias[::size] = 1e3 * sign
     answer = head(asking, numbers)
-    assert answer.mixture(copies=False).loc.item() == pytest.approx(42.5, rel=1e-5)
+    loc = _nothing_made(answer).mixture(copies=False).loc
+    assert loc.item() == pytest.approx(42.5, rel=1e-5)
     if free:
         assert answer.near_log_scale.item() == pytest.approx(math.log(1e6), rel=1e-4)
 
@@ -231,10 +257,14 @@ def test_at_least_one_head_restates(heads: int, free: int) -> None:
 def test_invisible_numbers_have_no_weight(trained: NumberHead) -> None:
     numbers = _numbers(_THREE, _VISIBLE)
     answer = trained(_latent(2, 2), numbers)
-    share = answer.pointer.exp()
-    assert torch.equal(share[..., 1:] > 0, _VISIBLE.repeat(1, 1, 2))
+    share, own = answer.pointer.exp(), len(answer.estimates)
+    assert share.shape == (2, 2, own + 6)
+    assert (share[..., :own] > 0).all()
+    assert torch.equal(share[..., own:] > 0, _VISIBLE.repeat(1, 1, 2))
     torch.testing.assert_close(share.sum(-1), torch.ones(2, 2))
-    assert share[1, 0].tolist() == [1, 0, 0, 0, 0, 0, 0], "with no number in sight it is new"
+    in_sight = share[1, 0, own:].tolist()
+    assert in_sight == [0] * 6, "with no number in sight it is new, or made of none"
+    assert share[1, 0, :own].sum().item() == pytest.approx(1, abs=1e-6)
     mixture = answer.mixture()
     assert torch.equal(mixture.weights.view(2, 2, 3) > 0, _VISIBLE)
     assert mixture.new.view(2, 2)[1, 0] == 1
@@ -250,9 +280,9 @@ def test_an_answer_does_not_depend_on_invisible_numbers(trained: NumberHead) -> 
         states[1, 0] -= 5.0
     other = trained(latent, changed)
     for (b, a), same in {(0, 1): True, (1, 0): True, (1, 1): True, (0, 0): False}.items():
-        for name in OUTPUTS:
-            mine, theirs = getattr(answer, name)[b, a], getattr(other, name)[b, a]
-            assert torch.equal(mine, theirs) == same, (b, a, name)
+        theirs = _outputs(other)
+        for name, mine in _outputs(answer).items():
+            assert torch.equal(mine[b, a], theirs[name][b, a]) == same, (b, a, name)
 
 
 def test_an_answer_depends_on_what_follows_a_number(trained: NumberHead) -> None:
@@ -264,8 +294,9 @@ def test_an_answer_depends_on_what_follows_a_number(trained: NumberHead) -> None
             latent,
             numbers._replace(following=numbers.following + mask[..., None] * _randn(HIDDEN)),
         )
-        for name in OUTPUTS:
-            assert torch.equal(getattr(answer, name), getattr(other, name)) == same, name
+        theirs = _outputs(other)
+        for name, mine in _outputs(answer).items():
+            assert torch.equal(mine, theirs[name]) == same, name
 
 
 def test_padding_by_an_invisible_number_changes_nothing(trained: NumberHead) -> None:
@@ -278,7 +309,12 @@ def test_padding_by_an_invisible_number_changes_nothing(trained: NumberHead) -> 
         values=functional.pad(numbers.values, (0, 2)),
         visible=functional.pad(numbers.visible, (0, 2)),
     )
-    mixture, other = (trained(_latent(), n).mixture() for n in (numbers, padded))
+    answer, with_padding = (trained(_latent(), n) for n in (numbers, padded))
+    outputs = _outputs(with_padding)
+    for name, mine in _outputs(answer).items():
+        if name != "pointer":
+            torch.testing.assert_close(outputs[name], mine, rtol=1e-5, atol=1e-5, msg=name)
+    mixture, other = answer.mixture(), with_padding.mixture()
     assert other.weights.shape == (1, 4)
     assert other.weights[0, 2:].tolist() == [0, 0]
     torch.testing.assert_close(other.weights[:, :2], mixture.weights)
@@ -291,7 +327,12 @@ def test_the_order_of_the_numbers_does_not_matter(trained: NumberHead) -> None:
     shuffled = TextNumbers(
         *(table[:, order] for table in numbers[:-1]), numbers.visible[..., order]
     )
-    mixture, other = (trained(_latent(), n).mixture() for n in (numbers, shuffled))
+    answer, of_shuffled = (trained(_latent(), n) for n in (numbers, shuffled))
+    outputs = _outputs(of_shuffled)
+    for name, mine in _outputs(answer).items():
+        if name != "pointer":
+            torch.testing.assert_close(outputs[name], mine, rtol=1e-4, atol=1e-5, msg=name)
+    mixture, other = answer.mixture(), of_shuffled.mixture()
     torch.testing.assert_close(other.weights, mixture.weights[:, order])
     torch.testing.assert_close(other.loc, mixture.loc, rtol=1e-4, atol=0)
     assert other.atoms.tolist() == [[1e-3, 42.5, -1.0]]
@@ -301,11 +342,18 @@ def test_outputs_are_in_their_ranges(trained: NumberHead) -> None:
     with torch.no_grad():
         trained.skip.weight.mul_(1e3)
     answer = trained(_latent(40, 1), _numbers([[1e12, -1e-12]] * 40))
-    assert answer.magnitude.abs().max().item() == 13
-    torch.testing.assert_close(answer.hands.norm(dim=-1), torch.ones(40, 1, clock.HANDS))
-    assert answer.hand_scales.min().item() == pytest.approx(math.exp(-7))
-    assert answer.hand_scales.max().item() == pytest.approx(math.exp(2))
-    assert answer.log_scale.abs().max().item() == pytest.approx(math.log(1e4))
+    new = answer.new
+    assert new.magnitude.abs().max().item() == 13
+    torch.testing.assert_close(new.hands.norm(dim=-1), torch.ones(40, 1, clock.HANDS))
+    assert new.hand_scales.min().item() == pytest.approx(math.exp(-7))
+    assert new.hand_scales.max().item() == pytest.approx(math.exp(2))
+    assert new.log_scale.abs().max().item() == pytest.approx(math.log(1e4))
+    for made in answer.made:
+        assert made.magnitude.abs().max().item() <= 13
+        lengths = made.hands.norm(dim=-1)
+        torch.testing.assert_close(lengths, torch.ones(40, 1, len(made.dial.periods)))
+        for scales in (made.log_scale, made.hand_scales):
+            assert scales.isfinite().all()
     assert answer.near_log_scale.abs().max().item() == pytest.approx(13 * math.log(10))
     mixture = answer.mixture()
     assert mixture.loc.isfinite().all()
@@ -317,18 +365,29 @@ def test_the_head_computes_in_float32_under_autocast(trained: NumberHead) -> Non
     expected = trained(latent, numbers)
     with torch.autocast("cpu", torch.bfloat16):
         answer = trained(latent, numbers)
-    for name in OUTPUTS:
-        assert torch.equal(getattr(answer, name), getattr(expected, name)), name
+    outputs = _outputs(answer)
+    for name, tensor in _outputs(expected).items():
+        assert torch.equal(outputs[name], tensor), name
 
 
-def _answer(weights: Tensor, near: float = -1.0) -> NumberAnswer:
-    """Two texts with two numbers each; hands that know nothing leave the Cauchy as it is."""
-    return NumberAnswer(
+def _estimate(dial: Dial, factor: float = 1.0) -> Estimate:
+    """For two texts; hands that know nothing leave the Cauchy as it is."""
+    count = len(dial.periods)
+    return Estimate(
         magnitude=torch.tensor([[0.0, 1.0, 2.0], [-1.0, -2.0, 3.0]]),
-        signed=torch.tensor([[1.5, -2.0, 0.0], [4.0, 5.0, -6.0]]),
-        log_scale=torch.full((2, 3), math.log(3.0)),
-        hands=functional.normalize(torch.ones(2, 3, clock.HANDS, 2), dim=-1),
-        hand_scales=torch.full((2, 3, clock.HANDS), 1e4),
+        signed=factor * torch.tensor([[1.5, -2.0, 0.0], [4.0, 5.0, -6.0]]),
+        log_scale=torch.full((2, 3), math.log(3.0 * factor)),
+        hands=functional.normalize(torch.ones(2, 3, count, 2), dim=-1),
+        hand_scales=torch.full((2, 3, count), 1e4),
+        dial=dial,
+    )
+
+
+def _answer(weights: Tensor, near: float = -1.0, made: tuple[Estimate, ...] = ()) -> NumberAnswer:
+    """Two texts with two numbers each."""
+    return NumberAnswer(
+        new=_estimate(LOG_DIAL),
+        made=made,
         near_log_scale=near + torch.arange(6.0).view(2, 3),
         pointer=weights.log(),
         values=torch.tensor([[10.0, 20.0], [30.0, 40.0]], dtype=torch.float64),
@@ -373,6 +432,56 @@ def test_what_is_no_copy_is_near_a_number_where_that_is_more_probable_than_new()
     assert without.new.tolist() == [1] * 6
 
 
+def test_what_is_no_copy_is_the_likeliest_of_new_made_and_near() -> None:
+    """One of them, not a mean of them; without copies the likeliest of new and made."""
+    made = (_estimate(LINEAR_DIAL, 2.0), _estimate(FINE_LOG_DIAL, 3.0))
+    # of new, two that are made, two copies, and near each
+    weights = torch.tensor(
+        [
+            [
+                [0.4, 0.3, 0.2, 0.1, 0.0, 0.0, 0.0],
+                [0.2, 0.3, 0.1, 0.2, 0.0, 0.0, 0.2],
+                [0.1, 0.2, 0.3, 0.2, 0.2, 0.0, 0.0],
+            ],
+            [
+                [0.1, 0.2, 0.1, 0.3, 0.0, 0.3, 0.0],
+                [0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0],
+                [0.1, 0.3, 0.2, 0.0, 0.1, 0.0, 0.3],
+            ],
+        ]
+    )
+    answer = _answer(weights, made=made)
+    mixture, without = answer.mixture(), answer.mixture(copies=False)
+    factors = [1, 2, 3, 2, 3, 2]
+    locs = [loc * factor for loc, factor in zip(LOCS, factors, strict=True)]
+    scales = [scale * factor for scale, factor in zip(SCALES, factors, strict=True)]
+    assert without.loc.tolist() == pytest.approx(locs, rel=1e-6)
+    assert without.scale.tolist() == pytest.approx(scales, rel=1e-6)
+    assert without.new.tolist() == [1] * 6
+    locs[3], scales[3] = 30.0, math.exp(-1 + 3)  # a copy of 30 or near it, together
+    locs[5], scales[5] = 40.0, math.exp(-1 + 5)
+    assert mixture.loc.tolist() == pytest.approx(locs, rel=1e-6)
+    assert mixture.scale.tolist() == pytest.approx(scales, rel=1e-6)
+    expected = weights[..., 3:5].double().flatten(0, 1)
+    torch.testing.assert_close(mixture.weights, expected, rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("dial", [LINEAR_DIAL, FINE_LOG_DIAL])
+def test_a_made_value_is_read_from_its_own_dial(dial: Dial) -> None:
+    """To the last decimal of 417.25, from a location 4 % off."""
+    value = torch.full((2, 3), 417.25, dtype=torch.float64)
+    made = replace(
+        _estimate(dial),
+        magnitude=torch.full((2, 3), 2.0),
+        signed=torch.full((2, 3), 4.0),
+        log_scale=torch.full((2, 3), math.log(0.4)),
+        hands=dial.hands(value),
+        hand_scales=torch.full((2, 3, len(dial.periods)), 0.05),
+    )
+    weights = torch.tensor([[[0.1, 0.7, 0.2, 0.0, 0.0, 0.0]] * 3] * 2)
+    assert _answer(weights, made=(made,)).mixture().printed().tolist() == [417.25] * 6
+
+
 @pytest.mark.parametrize(("new", "loc"), [(0.4, 10.0), (0.6, LOCS[0])])
 def test_a_number_counts_as_copy_and_as_near(new: float, loc: float) -> None:
     """Torn between a copy and near it, the answer is that number; the new value is not asked."""
@@ -387,7 +496,8 @@ def test_a_number_counts_as_copy_and_as_near(new: float, loc: float) -> None:
 def test_a_sure_pointer_copies_exactly(head: NumberHead) -> None:
     value = 12345.678901234567
     answer = head(_latent(), _numbers([[value, 3.0]]))
-    sure = torch.tensor([[[-30.0, 0.0, -30.0, -30.0, -30.0]]])
+    sure = torch.full_like(answer.pointer, -30.0)
+    sure[..., len(answer.estimates)] = 0.0
     mixture = replace(answer, pointer=sure).mixture()
     for level in (0.1, 0.5, 0.9):
         x, source = mixture.quantile(level)
@@ -398,15 +508,12 @@ def test_a_sure_pointer_copies_exactly(head: NumberHead) -> None:
 def test_gradients_reach_every_parameter(trained: NumberHead) -> None:
     """Finite also where a position sees no number."""
     answer = trained(_latent(2, 2), _numbers(_THREE, _VISIBLE))
-    (
-        answer.magnitude.sum()
-        + answer.signed.sum()
-        + answer.log_scale.sum()
-        + (answer.hands * _randn(2, 2, clock.HANDS, 2)).sum()
-        + answer.hand_scales.sum()
-        + answer.near_log_scale.sum()
-        + answer.pointer[torch.isfinite(answer.pointer)].square().sum()
-    ).backward()
+    sum(
+        (output * _randn(*output.shape)).sum()
+        for name, output in _outputs(answer).items()
+        if name != "pointer"
+    ).backward(retain_graph=True)
+    answer.pointer[torch.isfinite(answer.pointer)].square().sum().backward()
     for name, parameter in trained.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
@@ -417,8 +524,41 @@ def test_settings_rebuild_the_head(trained: NumberHead) -> None:
     again = NumberHead(HIDDEN, **trained.settings)
     again.load_state_dict(trained.state_dict())
     latent, numbers = _latent(2, 2), _numbers(_THREE, _VISIBLE)
-    assert torch.equal(again(latent, numbers).signed, trained(latent, numbers).signed)
-    assert torch.equal(again(latent, numbers).pointer, trained(latent, numbers).pointer)
+    outputs = _outputs(again(latent, numbers))
+    expected = _outputs(trained(latent, numbers))
+    assert outputs.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert torch.equal(outputs[name], tensor), name
+
+
+def test_a_head_makes_values_unless_it_is_told_not_to() -> None:
+    """Sums on the dial of the value, products on that of its logarithm."""
+    numbers = _numbers([[2.0, 3.0]])
+    answer = NumberHead(HIDDEN)(_latent(), numbers)
+    dials = [made.dial for made in answer.made]
+    assert dials == [operation.dial for operation in OPERATIONS]
+    assert {LINEAR_DIAL, FINE_LOG_DIAL} == set(dials)
+    assert answer.pointer.shape == (1, 1, 1 + len(OPERATIONS) + 4)
+    plain = NumberHead(HIDDEN, arithmetic=False)
+    answer = plain(_latent(), numbers)
+    assert answer.made == ()
+    assert answer.pointer.shape == (1, 1, 1 + 4)
+    assert not [name for name, _ in plain.named_parameters() if "arithmetic" in name]
+
+
+def test_what_is_made_does_not_change_what_is_new() -> None:
+    """At the same weights the new value is the same with and without arithmetic."""
+    head, plain = _small_head(arithmetic=True), _small_head(arithmetic=False)
+    own = dict(plain.named_parameters())
+    with torch.no_grad():
+        for name, parameter in head.named_parameters():
+            if name in own:
+                own[name].copy_(parameter[: len(own[name])])
+    latent, numbers = _latent(2, 2), _numbers(_THREE, _VISIBLE)
+    answer, other = head(latent, numbers), plain(latent, numbers)
+    for name in PARTS:
+        torch.testing.assert_close(getattr(answer.new, name), getattr(other.new, name))
+    torch.testing.assert_close(_nothing_made(answer).pointer, other.pointer)
 
 
 def test_with_few_value_hands_size_and_certainty_do_not_see_digits() -> None:
@@ -444,9 +584,11 @@ def test_with_few_value_hands_size_and_certainty_do_not_see_digits() -> None:
         )
         answers.append(head(latent, numbers))
     one, two = answers
-    for name in ("magnitude", "signed", "log_scale", "hand_scales", "near_log_scale"):
-        assert torch.equal(getattr(one, name), getattr(two, name)), name
-    assert not torch.allclose(one.hands, two.hands)
+    theirs = _outputs(two)
+    for name, mine in _outputs(one).items():
+        same = torch.equal(mine, theirs[name])
+        assert same == (name != "new 0 hands"), name
+    assert not torch.allclose(one.new.hands, two.new.hands)
     assert head.settings["value_hands"] == 3
     with pytest.raises(ValueError, match="not 10"):
         NumberHead(8, value_hands=10)
@@ -460,6 +602,8 @@ def test_an_answer_has_as_many_hands_as_it_is_to_have(hands: int) -> None:
     with torch.no_grad():
         head.skip.bias.normal_()
         head.skip.bias[2] = -6.0  # certain enough for hands to be read
+        scales = 3 + 2 * clock.HANDS
+        head.skip.bias[scales : scales + clock.HANDS] = -2.0  # and these sharp enough
     numbers = TextNumbers(
         states=torch.ones(1, 1, 8),
         following=torch.ones(1, 1, WINDOW, 8),
@@ -469,17 +613,16 @@ def test_an_answer_has_as_many_hands_as_it_is_to_have(hands: int) -> None:
         visible=torch.zeros(1, 1, 1, dtype=torch.bool),
     )
     answer = head(Latent(torch.randn(1, 1, 8), torch.ones(1, 1, 1)), numbers)
-    assert answer.hands.shape == (1, 1, hands, 2)
-    linear = (10.0 ** answer.magnitude.double() * answer.signed).flatten()
-    same = torch.equal(answer.mixture(copies=False).loc, linear)
+    new = answer.new
+    assert new.hands.shape == (1, 1, hands, 2)
+    linear = (10.0 ** new.magnitude.double() * new.signed).flatten()
+    same = torch.equal(_nothing_made(answer).mixture(copies=False).loc, linear)
     assert same == (hands < 9)  # the two longest hands are coarser than what is known
     target = torch.tensor([[17.25]], dtype=torch.float64)
     loss = value_nll(answer, target)
     assert torch.isfinite(loss).all()
     if hands == 0:
-        cauchy = torch.distributions.Cauchy(
-            linear, (10.0**answer.magnitude * answer.log_scale.exp())[0]
-        )
+        cauchy = torch.distributions.Cauchy(linear, (10.0**new.magnitude * new.log_scale.exp())[0])
         assert loss.item() == pytest.approx(-cauchy.log_prob(target[0]).item(), abs=1e-3)
     with pytest.raises(ValueError, match="answer_hands is 10"):
         NumberHead(8, answer_hands=10)
@@ -501,8 +644,11 @@ def test_contrast_spreads_what_the_reading_heads_look_at() -> None:
     assert looks[0] < 0.25 < 0.35 < looks[1]
 
 
-def test_an_export_keeps_the_options_of_the_clock(tmp_path: Path) -> None:
-    head = partial(NumberHead, value_hands=3, answer_hands=0, reading_contrast=8.0)
+@pytest.mark.parametrize("arithmetic", [True, False])
+def test_an_export_keeps_the_options_of_the_head(tmp_path: Path, arithmetic: bool) -> None:
+    head = partial(
+        NumberHead, value_hands=3, answer_hands=0, reading_contrast=8.0, arithmetic=arithmetic
+    )
     model = NumberLM.from_pretrained(EMBEDDED, number_head=head, embedding_hands=4)
     model.save_pretrained(tmp_path)
     again = NumberLM.from_pretrained(tmp_path)

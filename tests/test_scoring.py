@@ -49,7 +49,7 @@ def model() -> NumberLM:
 @pytest.fixture(scope="module")
 def eager() -> NumberLM:
     """Heads with other weights than at the start, and `<NUM>` said at about half the positions."""
-    torch.manual_seed(0)
+    torch.manual_seed(1)
     model = NumberLM.from_pretrained(EMBEDDED).eval()
     with torch.no_grad():
         for parameter in model.number_head.parameters():

@@ -1,0 +1,205 @@
+r"""The arena: ways of teaching numbers on the same backbone, data, optimizer, steps and seeds.
+
+    python benchmarks/arena.py scorecard                       # every contender, three seeds
+    python benchmarks/arena.py arithmetic --contenders numlm fone --seeds 1 --steps 300
+    python benchmarks/arena.py --tables docs                   # tables and charts of what is there
+
+A run that has ended is kept in a file of its own under `--out` and is not run again, so that a
+comparison can be stopped and gone on with. Contenders are in `benchmarks/contenders/`, texts and
+questions in `benchmarks/arena_tasks.py`.
+"""
+
+import argparse
+import math
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor
+from tqdm import tqdm
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.arena_tasks import TASKS, Task  # noqa: E402
+from benchmarks.compact_json import as_json  # noqa: E402
+from benchmarks.contenders.base import LEVELS, Answers, Contender  # noqa: E402
+from benchmarks.contenders.registry import CONTENDERS  # noqa: E402
+from benchmarks.turns import circumstances  # noqa: E402
+from numlm.floors import Question, point_figures  # noqa: E402
+
+EMBEDDED = ROOT / "assets" / "tiny-qwen2"
+_CLIP = 1.0
+_BATCH_ASKED = 100
+RIGHT = 1e-6  # an answer is right within this share of the truth: the digits that are written
+
+
+def train(
+    model: Contender, texts: Sequence[Any], options: argparse.Namespace, seed: int
+) -> list[float]:
+    """Tune on batches of texts, the same in the same order for every contender.
+
+    Returns:
+        Seconds of every step.
+    """
+    added = {id(parameter) for parameter in model.added()}
+    groups = [
+        {
+            "params": [p for p in model.parameters() if (id(p) in added) is mine],
+            "lr": options.head_lr if mine else options.lr,
+        }
+        for mine in (False, True)
+    ]
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.01)
+    schedule = transformers.get_cosine_schedule_with_warmup(
+        optimizer, max(1, options.steps // 20), options.steps
+    )
+    random = Random(seed)
+    order: list[int] = []
+    seconds = []
+    model.train()
+    for _ in tqdm(range(options.steps), desc="Training", unit=" steps", leave=False):
+        if len(order) < options.batch:
+            order += random.sample(range(len(texts)), len(texts))
+        batch, order = [texts[i] for i in order[: options.batch]], order[options.batch :]
+        start = time.perf_counter()
+        model.loss(batch).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), _CLIP)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+@torch.no_grad()
+def ask(model: Contender, questions: Sequence[Question]) -> tuple[Answers, float]:
+    """Answers to questions, and the seconds that they took."""
+    model.eval()
+    order = sorted(range(len(questions)), key=lambda i: len(questions[i].prompt))
+    start = time.perf_counter()
+    parts = []
+    for first in range(0, len(order), _BATCH_ASKED):
+        parts.append(
+            model.answer([questions[i].prompt for i in order[first : first + _BATCH_ASKED]])
+        )
+    seconds = time.perf_counter() - start
+    back = torch.tensor(order).argsort()
+    quantiles = [part.quantiles for part in parts if part.quantiles is not None]
+    return Answers(
+        torch.cat([part.values for part in parts])[back],
+        torch.cat(quantiles)[back] if len(quantiles) == len(parts) else None,
+    ), seconds
+
+
+def figures(answers: Answers, truths: Tensor) -> dict[str, Any]:
+    """Figures of answers to questions.
+
+    Returns:
+        Those of `point_figures` and `right`, the share within a millionth of the truth;
+        `coverage_80` and `crps` where the contender has a distribution. The score is twice the
+        mean quantile loss over the levels.
+    """
+    values: list[float | None] = [
+        value if math.isfinite(value) else None for value in answers.values.tolist()
+    ]
+    right = (answers.values - truths).abs() <= RIGHT * truths.abs()
+    found = {**point_figures(values, truths.tolist()), "right": right.double().mean().item()}
+    if answers.quantiles is not None:
+        low, high = (answers.quantiles[:, LEVELS.index(level)] for level in (0.1, 0.9))
+        known = answers.quantiles.isfinite().all(-1)
+        inside = (low <= truths) & (truths <= high) & known
+        error = (truths[:, None] - answers.quantiles)[known]
+        levels = torch.tensor(LEVELS, dtype=torch.float64)
+        found["coverage_80"] = inside.double().mean().item()
+        found["crps"] = 2 * torch.maximum(levels * error, (levels - 1) * error).mean().item()
+    return found
+
+
+def run(
+    name: str, task: Task, folder: str, seed: int, options: argparse.Namespace
+) -> dict[str, Any]:
+    """Train one contender and ask it."""
+    torch.manual_seed(seed)
+    model = CONTENDERS[name](folder)
+    model.prepare(task.training)
+    seconds = train(model, model.encode(task.training), options, seed)
+    sets, took, asked = {}, 0.0, 0
+    for set_name, questions in task.sets.items():
+        answers, spent = ask(model, questions)
+        took, asked = took + spent, asked + len(questions)
+        truths = torch.tensor([question.truth for question in questions], dtype=torch.float64)
+        sets[set_name] = figures(answers, truths)
+    return {
+        **circumstances(torch.device("cpu")),
+        "contender": name,
+        "seed": seed,
+        "steps": options.steps,
+        "batch": options.batch,
+        "texts": len(task.training),
+        "added_parameters": sum(p.numel() for p in model.added()),
+        "tokens_per_number": round(model.number_tokens(task.training[:500]), 2),
+        "ms_a_step": round(1e3 * sorted(seconds)[len(seconds) // 2], 1),
+        "training_seconds": round(sum(seconds), 1),
+        "ms_an_answer": round(1e3 * took / asked, 2),
+        "sets": sets,
+    }
+
+
+def backbone(task: Task, seed: int, folder: str) -> str:
+    """The embedded checkpoint, or a model of its shape with random weights."""
+    if not task.random_weights:
+        return str(EMBEDDED)
+    torch.manual_seed(seed)
+    config = transformers.AutoConfig.from_pretrained(EMBEDDED)
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    transformers.AutoTokenizer.from_pretrained(EMBEDDED).save_pretrained(folder)
+    return folder
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run what is asked for and not there yet."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("task", choices=list(TASKS))
+    parser.add_argument(
+        "--contenders", nargs="+", choices=list(CONTENDERS), default=list(CONTENDERS)
+    )
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--texts", type=int, default=12800, help="training texts")
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--batch", type=int, default=32, help="texts a step")
+    parser.add_argument("--evaluated", type=int, default=200, help="texts of each set")
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--head-lr", type=float, default=2e-3)
+    parser.add_argument("--out", type=Path, default=ROOT / "results" / "arena")
+    options = parser.parse_args(arguments)
+    for seed in options.seeds:
+        task = None
+        for name in options.contenders:
+            file = (
+                options.out
+                / options.task
+                / f"{options.texts}_{options.steps}"
+                / f"{name}_{seed}.json"
+            )
+            if file.exists():
+                continue
+            task = task or TASKS[options.task](seed, options.texts, options.evaluated)
+            with tempfile.TemporaryDirectory() as folder:
+                found = run(name, task, backbone(task, seed, folder), seed, options)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(as_json({"task": options.task, **found}) + "\n", encoding="utf-8")
+            right = {name: round(figures["right"], 3) for name, figures in found["sets"].items()}
+            print(f"{name}, seed {seed}, {found['training_seconds']} s: right {right}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""This project's own model."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.contenders.base import LEVELS, Answers, Contender, Text, number_records
+from numlm.batch import Record, collate
+from numlm.heads import SoftmaxHead, TokenHead
+from numlm.model import NumberLM
+from numlm.number_head import NumberHead
+
+
+class NumLM(Contender):
+    """Embedding, number head and losses of this project.
+
+    Args:
+        folder: The backbone.
+        token_head: The token head.
+        value_weight: Weight of the number loss.
+        **head: Options of the number head.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        token_head: type[TokenHead] = SoftmaxHead,
+        value_weight: float = 0.3,
+        **head: Any,  # noqa: ANN401
+    ) -> None:
+        super().__init__(folder)
+        self.model = NumberLM.from_pretrained(
+            folder, token_head=token_head, number_head=partial(NumberHead, **head)
+        )
+        self.value_weight = value_weight
+
+    def encode(self, texts: Sequence[Text]) -> list[Record]:
+        """Token ids and values."""
+        return number_records(self.model.tokenizer, texts)
+
+    def loss(self, batch: Sequence[Record]) -> Tensor:
+        """Token loss and weighted number loss."""
+        tokenizer = self.model.tokenizer
+        table = collate(batch, tokenizer.num_token_id, tokenizer.pad_token_id)
+        return self.model.losses(table).total(self.value_weight)
+
+    def answer(self, prompts: Sequence[str]) -> Answers:
+        """The printed number after each prompt."""
+        tokenizer = self.model.tokenizer
+        records = self.encode([Text(prompt, (), whole=False) for prompt in prompts])
+        batch = collate(records, tokenizer.num_token_id, tokenizer.pad_token_id)
+        latent = self.model(batch)
+        last = batch.attention_mask.sum(-1, keepdim=True) - 1
+        mixture = self.model.number_answer(latent, batch, last).mixture()
+        levels = torch.tensor(LEVELS, dtype=torch.float64)[:, None].expand(-1, len(prompts))
+        return Answers(mixture.printed(), mixture.quantile(levels)[0].T)
+
+    def added(self) -> list[nn.Parameter]:
+        """Parameters of number embedding, abduction and heads."""
+        return self.model.head_parameters()
+
+    def number_tokens(self, texts: Sequence[Text]) -> float:
+        """One."""
+        return 1.0

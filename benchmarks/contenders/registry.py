@@ -1,0 +1,44 @@
+"""The contenders by the names that tables and commands have for them."""
+
+from collections.abc import Callable
+from functools import partial
+
+from benchmarks.contenders.base import Contender
+from benchmarks.contenders.bit_tokens import BitTokens
+from benchmarks.contenders.digits import Digits
+from benchmarks.contenders.exponent_tokens import ExponentTokens
+from benchmarks.contenders.fone import FoNE
+from benchmarks.contenders.number_token_loss import NumberTokenLoss
+from benchmarks.contenders.numlm_head import NumLM
+from benchmarks.contenders.rail import Rail
+from benchmarks.contenders.regression_head import RegressionHead
+from benchmarks.contenders.seed_head import SeedHead
+from benchmarks.contenders.xval import XVal
+
+CONTENDERS: dict[str, Callable[[str], Contender]] = {
+    "numlm": NumLM,
+    "digits": Digits,
+    "ntl": NumberTokenLoss,
+    "ntl-0.15": partial(NumberTokenLoss, weight=0.15),
+    "rail": Rail,
+    "exponent": ExponentTokens,
+    "regression": RegressionHead,
+    "xval": XVal,
+    "fone": FoNE,
+    "bits": BitTokens,
+    "seed": SeedHead,
+}
+
+DESCRIPTIONS: dict[str, str] = {
+    "numlm": "this project's clock, reading heads and mixture of copies and Cauchy values",
+    "digits": "plain fine-tuning, digits written greedily",
+    "ntl": "digits, cross-entropy + 0.3 x number token loss (NTL-WAS)",
+    "ntl-0.15": "digits, cross-entropy + 0.15 x number token loss (NTL-WAS)",
+    "rail": "plain fine-tuning, mean of 16 sampled numbers (RAIL)",
+    "exponent": "sign, 8 digits and exponent as tokens, median of 16 samples (OmniPred)",
+    "regression": "linear output of the last token, squared error (Hugging Face); writes no text",
+    "xval": "scaled value times one embedding, squared error (xVal)",
+    "fone": "a circle for every digit, read and written (FoNE), with a sign",
+    "bits": "64 bits of the float64, read and written (BitTokens)",
+    "seed": "logarithm along one direction, Cauchy value of a Cauchy latent (CausalQwen)",
+}
