@@ -277,17 +277,18 @@ def kept_numbers(shape: Shape, piece: Piece) -> int:
 
 
 def _kept_arithmetic(numbers: int, asked: int) -> int:
-    """Floats that are kept of a text to make values: the most is kept of every pair.
+    """Floats that are kept of a text to make values: most of them of every pair.
 
-    A pair has three scores, their probabilities and two sums of these. Of every hand it has the
-    cosine and sine that it turns by, two floats and the same as one complex number, and the
-    products of two, four, ... of these: as much again. The hands that a number has are those of
+    A pair has twice, soft and sharp, three scores, their probabilities and what is made of these.
+    Of every hand it has the cosine and sine that it turns by, two floats and the same as one
+    complex number; and of the products of two, four, ... of these, as many again, each before and
+    after it is made a unit long, and its length twice. The hands that a number has are those of
     every pair where it is divided by how many are taken.
     """
     pair = number = asking = 0
     for operation in OPERATIONS:
         hands = len(operation.dial.periods)
-        pair += 6 + 6 * hands + (2 * hands if operation.shared else 0)
+        pair += 12 + 10 * hands + (2 * hands if operation.shared else 0)
         number += 2 * _CHOICE + (0 if operation.shared else 2 * hands)
         asking += 2 * _CHOICE + 8 * hands
     return numbers * asked * pair + numbers * number + asked * asking
