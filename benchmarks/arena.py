@@ -2,7 +2,6 @@ r"""The arena: ways of teaching numbers on the same backbone, data, optimizer, s
 
     python benchmarks/arena.py scorecard                       # every contender, three seeds
     python benchmarks/arena.py arithmetic --contenders numlm fone --seeds 1 --steps 300
-    python benchmarks/arena.py --tables docs                   # tables and charts of what is there
 
 A run that has ended is kept in a file of its own under `--out` and is not run again, so that a
 comparison can be stopped and gone on with. Contenders are in `benchmarks/contenders/`, texts and
