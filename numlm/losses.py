@@ -104,7 +104,8 @@ def pointer_nll(answer: NumberAnswer, targets: Tensor) -> Tensor:
     """-log probability of the earlier numbers equal to the target; without any, -log density.
 
     The densities of the new value and of those that are made are taken as they are read: only
-    their shares in the mixture are trained here.
+    their shares in the mixture are trained here. Where there is a copy, their shares among
+    themselves are trained beside it, if some are made.
 
     Args:
         answer: The head's outputs at (B, A) positions.
@@ -121,5 +122,6 @@ def pointer_nll(answer: NumberAnswer, targets: Tensor) -> Tensor:
     near_density = -cauchy_nll(as_float(offset), torch.zeros_like(log_scale), log_scale.exp())
     own_density = -_read_nll(answer, targets)
     density = torch.cat([estimates + own_density, near + near_density], dim=-1)
-    without_copies = -(estimates.log_softmax(-1) + own_density).logsumexp(-1)
-    return torch.where(equal.any(-1), copy_nll + without_copies, -density.logsumexp(-1))
+    if answer.made:  # which of the estimates is right is learned where a copy is righter still
+        copy_nll = copy_nll - (estimates.log_softmax(-1) + own_density).logsumexp(-1)
+    return torch.where(equal.any(-1), copy_nll, -density.logsumexp(-1))

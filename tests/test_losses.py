@@ -97,6 +97,8 @@ def _density(answer: NumberAnswer, target: float, a: int = 0) -> float:
 
 def _without_copies(answer: NumberAnswer, share: float, target: float, a: int = 0) -> float:
     """What is added where there is a copy: the loss if new and made values were all there is."""
+    if not answer.made:
+        return 0.0
     return -math.log(_density(answer, target, a) / share)
 
 
