@@ -173,7 +173,7 @@ def _turned(taken: Tensor, way: Tensor, hands: Tensor) -> Tensor:
     while (count := turns.shape[2]) > 1:  # in pairs, so that the gradient needs no division
         half = count // 2
         pairs = turns[:, :, :half] * turns[:, :, half : 2 * half]
-        # Of hundreds the product would vanish; lengths are without meaning, and so without gradient.
+        # Of hundreds the product would vanish; a length means nothing and needs no gradient.
         pairs = pairs / pairs.detach().abs().clamp(min=_SHORTEST)
         turns = torch.cat([pairs, turns[:, :, 2 * half :]], dim=2)
     return functional.normalize(torch.view_as_real(turns[:, :, 0]), dim=-1, eps=_SHORTEST)
