@@ -127,7 +127,8 @@ class NumberHead(nn.Module):
         reading_contrast: What the reading heads' queries start from is multiplied by this. At 1
             every head starts with a look at all numbers; at 8 each looks at a few of its own,
             which is sooner learned where an answer depends on many numbers.
-        arithmetic: Whether sums, means and products of the text's numbers are offered.
+        arithmetic: Whether sums, means and products of the text's numbers are offered. Off, for
+            what it does to restating is not measured yet.
     """
 
     coarse: Tensor
@@ -144,7 +145,7 @@ class NumberHead(nn.Module):
         value_hands: int = clock.HANDS,
         answer_hands: int = clock.HANDS,
         reading_contrast: float = 1.0,
-        arithmetic: bool = True,
+        arithmetic: bool = False,
     ) -> None:
         super().__init__()
         self.settings: dict[str, Any] = {

@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ from numlm.checkpoint import ModelNotFoundError
 from numlm.clock import encode
 from numlm.heads import Latent, OneVsRestHead, SoftmaxHead, TokenHead
 from numlm.model import NumberLM
-from numlm.number_head import NumberAnswer
+from numlm.number_head import NumberAnswer, NumberHead
 from numlm.reading import WINDOW, TextNumbers
 
 EMBEDDED = Path(__file__).resolve().parents[1] / "assets" / "tiny-qwen2"
@@ -245,7 +246,8 @@ def outputs_of(answer: NumberAnswer) -> dict[str, torch.Tensor]:
 def trained() -> NumberLM:
     """As if the number head had learnt something: what follows a number matters."""
     torch.manual_seed(0)
-    model = NumberLM.from_pretrained(EMBEDDED).eval()
+    head = partial(NumberHead, arithmetic=True)
+    model = NumberLM.from_pretrained(EMBEDDED, number_head=head).eval()
     with torch.no_grad():
         for parameter in model.number_head.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))

@@ -16,7 +16,7 @@ from benchmarks.contenders.seed_head import SeedHead
 from benchmarks.contenders.xval import XVal
 
 CONTENDERS: dict[str, Callable[[str], Contender]] = {
-    "numlm": NumLM,
+    "numlm": partial(NumLM, arithmetic=True),
     "digits": Digits,
     "ntl": NumberTokenLoss,
     "ntl-0.15": partial(NumberTokenLoss, weight=0.15),
