@@ -95,15 +95,21 @@ def made_loss(answer: NumberAnswer, targets: Tensor) -> Tensor:
     return loss
 
 
-def _read_nll(answer: NumberAnswer, targets: Tensor) -> Tensor:
-    """Negative log-densities (B, A, 1 + M) of the estimates as they are read."""
+def _own_nll(answer: NumberAnswer, targets: Tensor) -> Tensor:
+    """Negative log-densities (B, A, 1 + M) of the estimates, without gradients.
+
+    Where there are several, as they are read: what tells them apart is how exact they are. Reading
+    has steps, so that rounding shows in the loss; the new value alone is weighed by its Cauchy.
+    """
+    if not answer.made:
+        return answer.new.nll(targets).detach()[..., None]
     return torch.stack([estimate.read_nll(targets) for estimate in answer.estimates], dim=-1)
 
 
 def pointer_nll(answer: NumberAnswer, targets: Tensor) -> Tensor:
     """-log probability of the earlier numbers equal to the target; without any, -log density.
 
-    The densities of the new value and of those that are made are taken as they are read: only
+    The densities of the new value and of those that are made are taken as they are: only
     their shares in the mixture are trained here. Where there is a copy, their shares among
     themselves are trained beside it, if some are made.
 
@@ -120,7 +126,7 @@ def pointer_nll(answer: NumberAnswer, targets: Tensor) -> Tensor:
     copy_nll = -copied.masked_fill(~equal, float("-inf")).logsumexp(-1)
     log_scale = answer.near_log_scale[..., None]
     near_density = -cauchy_nll(as_float(offset), torch.zeros_like(log_scale), log_scale.exp())
-    own_density = -_read_nll(answer, targets)
+    own_density = -_own_nll(answer, targets)
     density = torch.cat([estimates + own_density, near + near_density], dim=-1)
     if answer.made:  # which of the estimates is right is learned where a copy is righter still
         copy_nll = copy_nll - (estimates.log_softmax(-1) + own_density).logsumexp(-1)
