@@ -128,7 +128,7 @@ class NumberHead(nn.Module):
             every head starts with a look at all numbers; at 8 each looks at a few of its own,
             which is sooner learned where an answer depends on many numbers.
         arithmetic: Whether sums, means and products of the text's numbers are offered. Off, for
-            what it does to restating is not measured yet.
+            restating suffers from its loss (docs/number-head.md).
     """
 
     coarse: Tensor
