@@ -52,7 +52,7 @@ class Dial:
         else:
             place = values.clamp(-LARGEST, LARGEST)
         periods = torch.tensor(self.periods, dtype=torch.float64, device=values.device)
-        angles = 2 * math.pi * torch.remainder(place[..., None], periods) / periods
+        angles = 2 * math.pi * torch.remainder(place[..., None] / periods, 1.0)
         hands = torch.stack([angles.cos(), angles.sin()], dim=-1) * exists[..., None, None]
         return hands.float()
 
