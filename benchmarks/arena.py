@@ -31,10 +31,11 @@ from benchmarks.compact_json import as_json  # noqa: E402
 from benchmarks.contenders.base import LEVELS, Answers, Contender  # noqa: E402
 from benchmarks.contenders.registry import CONTENDERS  # noqa: E402
 from benchmarks.turns import circumstances  # noqa: E402
+from lightning_modules.optimization import make_schedule  # noqa: E402
 from numlm.floors import Question, point_figures  # noqa: E402
 
 EMBEDDED = ROOT / "assets" / "tiny-qwen2"
-_CLIP = 1.0
+_CLIP, _WARMUP_RATIO = 1.0, 0.05
 _BATCH_ASKED = 100
 RIGHT = 1e-6  # an answer is right within this share of the truth: the digits that are written
 
@@ -56,9 +57,7 @@ def train(
         for mine in (False, True)
     ]
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.01)
-    schedule = transformers.get_cosine_schedule_with_warmup(
-        optimizer, max(1, options.steps // 20), options.steps
-    )
+    schedule = make_schedule(optimizer, options.steps, _WARMUP_RATIO)
     random = Random(seed)
     order: list[int] = []
     seconds = []

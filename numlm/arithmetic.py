@@ -130,22 +130,21 @@ def _make(
 ) -> Estimate:
     """Apply an operation to values (B, K) as scores (B, A, 2, K) take them."""
     values = values[:, None]
-    taken, way = _taken(scores, _SHARP)
+    learned, used = _taken(scores, sharpness), _taken(scores.detach(), _SHARP)
     if operation.shared:
-        values = values / (taken > 0.5).sum(-1, keepdim=True).clamp(min=1)
+        values = values / (used[0] > 0.5).sum(-1, keepdim=True).clamp(min=1)
     rough = _product if operation.dial.logarithmic else _sum
-    used = rough(taken.detach(), way.detach(), values)
-    learned = rough(*_taken(scores, sharpness), values)
     # As it is used, with the gradient of a softer choice.
     magnitude, signed = (
-        soft + (sharp - soft).detach() for sharp, soft in zip(used, learned, strict=True)
+        soft + (sharp - soft).detach()
+        for sharp, soft in zip(rough(*used, values), rough(*learned, values), strict=True)
     )
     magnitude = magnitude.clamp(-MAGNITUDE_LIMIT, MAGNITUDE_LIMIT)
     return Estimate(
         magnitude=magnitude,
         signed=signed,
         log_scale=_between(*_LOG_SCALES, certainty[..., 0]),
-        hands=_turned(*_taken(scores, sharpness), operation.dial.hands(values)),
+        hands=_turned(*learned, operation.dial.hands(values)),
         hand_scales=_hand_scales(
             _between(*_LOG_ERRORS, certainty[..., 1]), magnitude, operation.dial
         ),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from numlm.clock import Dial
+from numlm.clock import LARGEST, Dial
 from numlm.distributions import cauchy_nll, wrapped_cauchy_nll
 
 MAGNITUDE_LIMIT = 13.0
@@ -65,4 +65,4 @@ class Estimate:
 
 def as_float(values: Tensor) -> Tensor:
     """Float64 values in float32, without infinities."""
-    return values.clamp(-1e24, 1e24).float()
+    return values.clamp(-LARGEST, LARGEST).float()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from numlm.batch import Batch, Record, collate
+from numlm.batch import IGNORE, Batch, Record, collate
 from numlm.checkpoint import load_tokenizer
 from numlm.parsing import find_numbers
 from numlm.tokenization import NumberTokenizer
@@ -16,7 +16,6 @@ from numlm.tokenization import NumberTokenizer
 LEVELS = tuple(
     round(0.05 * step, 2) for step in range(1, 20)
 )  # of the quantiles that answers have
-IGNORE = -100
 
 
 class Text(NamedTuple):

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from benchmarks.contenders.base import IGNORE, Answers, Contender, Text, load
+from benchmarks.contenders.base import Answers, Contender, Text, load
+from numlm.batch import IGNORE
 from numlm.digits import DigitWriter
 from numlm.parsing import find_numbers
 

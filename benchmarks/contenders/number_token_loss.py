@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from benchmarks.contenders.base import IGNORE
 from benchmarks.contenders.digits import Digits
+from numlm.batch import IGNORE
 
 
 class NumberTokenLoss(Digits):
