@@ -1,19 +1,22 @@
 r"""The arena: ways of teaching numbers on the same backbone, data, optimizer, steps and seeds.
 
     python benchmarks/arena.py scorecard                       # every contender, three seeds
-    python benchmarks/arena.py arithmetic --contenders numlm fone --seeds 1 --steps 300
+    python benchmarks/arena.py arithmetic --contenders numlm fone --seeds 1 --texts 6400
 
-A run that has ended is kept in a file of its own under `--out` and is not run again, so that a
-comparison can be stopped and gone on with. Contenders are in `benchmarks/contenders/`, texts and
-questions in `benchmarks/arena_tasks.py`.
+A run that has ended is a line of the task's file in `--out` and is not run again, so that a
+comparison can be stopped and gone on with, by several processes too. Contenders are in
+`benchmarks/contenders/`, texts and questions in `benchmarks/arena_tasks.py`; tables and charts are
+made by `benchmarks/arena_tables.py`.
 """
 
 import argparse
+import json
 import math
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -26,8 +29,7 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.arena_tasks import TASKS, Task  # noqa: E402
-from benchmarks.compact_json import as_json  # noqa: E402
+from benchmarks.arena_tasks import BUDGETS, SIGNIFICANT, TASKS, Task  # noqa: E402
 from benchmarks.contenders.base import LEVELS, Answers, Contender  # noqa: E402
 from benchmarks.contenders.registry import CONTENDERS  # noqa: E402
 from benchmarks.turns import circumstances  # noqa: E402
@@ -37,7 +39,7 @@ from numlm.floors import Question, point_figures  # noqa: E402
 EMBEDDED = ROOT / "assets" / "tiny-qwen2"
 _CLIP, _WARMUP_RATIO = 1.0, 0.05
 _BATCH_ASKED = 100
-RIGHT = 1e-6  # an answer is right within this share of the truth: the digits that are written
+BUDGET = ("texts", "steps", "batch", "lr", "head_lr", "evaluated")
 
 
 def train(
@@ -96,19 +98,32 @@ def ask(model: Contender, questions: Sequence[Question]) -> tuple[Answers, float
     ), seconds
 
 
+def is_right(value: float, truth: float) -> bool:
+    """Whether a value is the truth, rounded to as many digits as are written, at least six.
+
+    >>> is_right(1 / 3, 0.333333), is_right(0.33333, 0.333333), is_right(123456789.4, 123456789)
+    (True, False, True)
+    """
+    digits = max(SIGNIFICANT, len(Decimal(repr(truth)).normalize().as_tuple().digits))
+    return f"{value + 0.0:.{digits - 1}e}" == f"{truth:.{digits - 1}e}"  # + 0.0: no -0.0
+
+
 def figures(answers: Answers, truths: Tensor) -> dict[str, Any]:
     """Figures of answers to questions.
 
     Returns:
-        Those of `point_figures` and `right`, the share within a millionth of the truth;
-        `coverage_80` and `crps` where the contender has a distribution. The score is twice the
-        mean quantile loss over the levels.
+        Those of `point_figures` and `right`, the share that is the truth to every digit that the
+        truth is written with (`is_right`); `coverage_80` and `crps` where the contender has a
+        distribution. The score is twice the mean quantile loss over the levels.
     """
     values: list[float | None] = [
         value if math.isfinite(value) else None for value in answers.values.tolist()
     ]
-    right = (answers.values - truths).abs() <= RIGHT * truths.abs()
-    found = {**point_figures(values, truths.tolist()), "right": right.double().mean().item()}
+    right = [
+        value is not None and is_right(value, truth)
+        for value, truth in zip(values, truths.tolist(), strict=True)
+    ]
+    found = {**point_figures(values, truths.tolist()), "right": sum(right) / len(right)}
     if answers.quantiles is not None:
         low, high = (answers.quantiles[:, LEVELS.index(level)] for level in (0.1, 0.9))
         known = answers.quantiles.isfinite().all(-1)
@@ -136,11 +151,6 @@ def run(
         sets[set_name] = figures(answers, truths)
     return {
         **circumstances(torch.device("cpu")),
-        "contender": name,
-        "seed": seed,
-        "steps": options.steps,
-        "batch": options.batch,
-        "texts": len(task.training),
         "added_parameters": sum(p.numel() for p in model.added()),
         "tokens_per_number": round(model.number_tokens(task.training[:500]), 2),
         "ms_a_step": round(1e3 * sorted(seconds)[len(seconds) // 2], 1),
@@ -171,32 +181,40 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--contenders", nargs="+", choices=list(CONTENDERS), default=list(CONTENDERS)
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--texts", type=int, default=12800, help="training texts")
-    parser.add_argument("--steps", type=int, default=400)
-    parser.add_argument("--batch", type=int, default=32, help="texts a step")
-    parser.add_argument("--evaluated", type=int, default=200, help="texts of each set")
+    parser.add_argument("--texts", type=int, help="training texts, each seen once")
+    parser.add_argument("--batch", type=int, help="texts a step")
+    parser.add_argument("--evaluated", type=int, help="texts of each set")
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--head-lr", type=float, default=2e-3)
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "arena")
     options = parser.parse_args(arguments)
+    for name, value in BUDGETS[options.task]._asdict().items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
+    options.steps = options.texts // options.batch
+    budget = {name: getattr(options, name) for name in BUDGET}
+    file = options.out / f"{options.task}.jsonl"
     for seed in options.seeds:
         task = None
         for name in options.contenders:
-            file = (
-                options.out
-                / options.task
-                / f"{options.texts}_{options.steps}"
-                / f"{name}_{seed}.json"
-            )
-            if file.exists():
+            which = {"contender": name, "seed": seed, **budget}
+            if any(which.items() <= found.items() for found in load(file)):
                 continue
             task = task or TASKS[options.task](seed, options.texts, options.evaluated)
             with tempfile.TemporaryDirectory() as folder:
                 found = run(name, task, backbone(task, seed, folder), seed, options)
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(as_json({"task": options.task, **found}) + "\n", encoding="utf-8")
+            with file.open("a", encoding="utf-8") as lines:
+                lines.write(json.dumps({**which, **found}, allow_nan=False) + "\n")
             right = {name: round(figures["right"], 3) for name, figures in found["sets"].items()}
             print(f"{name}, seed {seed}, {found['training_seconds']} s: right {right}", flush=True)
+
+
+def load(file: Path) -> list[dict[str, Any]]:
+    """The runs of a task that have ended, none if there is no file."""
+    if not file.exists():
+        return []
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
 
 if __name__ == "__main__":

@@ -1,90 +1,192 @@
 r"""Tables of what the arena has found.
 
-    python benchmarks/arena_tables.py results/arena/arithmetic/25600_800     # tables, printed
-    python benchmarks/arena_tables.py FOLDER --json FILE       # and all runs in one file
+    python benchmarks/arena_tables.py results/arena/arithmetic.jsonl     # of one's own runs
+    python benchmarks/arena_tables.py --page docs/arena.md      # what the page says, from its runs
 
-Figures are means over seeds; where there are several, +- is half of the range.
+Figures are means over seeds; where these differ, +- is half of their range. The page's tables
+stand after comments that name them, and are of the runs with the task's own budget.
 """
 
 import argparse
 import json
+import re
 import statistics
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.compact_json import as_json  # noqa: E402
+from benchmarks.arena_tasks import BUDGETS  # noqa: E402
 from benchmarks.contenders.registry import CONTENDERS, DESCRIPTIONS  # noqa: E402
 
 Run = dict[str, Any]
+Runs = dict[str, list[Run]]  # by contender
+RESULTS = ROOT / "benchmarks" / "results" / "arena"
+OURS = "numlm"
+
+
+class Figure(NamedTuple):
+    """A figure of a set.
+
+    Attributes:
+        title: What the table says that it is.
+        unit: What it is multiplied by.
+        better: 1 if greater is better, -1 if less is; 0 where neither is.
+    """
+
+    title: str
+    unit: float = 1
+    better: int = -1
+
+
 FIGURES = {
-    "right": "right to a millionth, %",
-    "median_relative_error": "median relative error",
-    "rmse_all": "root mean square error",
-    "crps": "CRPS",
-    "coverage_80": "coverage of the 80 % interval, %",
+    "right": Figure("right to every digit, %", 100, 1),
+    "median_relative_error": Figure("median relative error"),
+    "rmse_all": Figure("root mean square error"),
+    "crps": Figure("CRPS"),
+    "coverage_80": Figure("coverage of the 80 % interval, %", 100, 0),
 }
-_SHARES = ("right", "coverage_80")
+# What the page shows of each task.
+SHOWN = {
+    "scorecard": ("right", "rmse_all", "crps", "coverage_80"),
+    "addition": ("right", "median_relative_error"),
+    "multiplication": ("right", "median_relative_error"),
+    "lengths": ("right",),
+    "arithmetic": ("right", "median_relative_error", "crps", "coverage_80"),
+    "diabetes": ("rmse_all", "median_relative_error", "crps", "coverage_80"),
+}
+NOISY = "noisy_readings"  # nobody can be right to every digit there
 COSTS = ("tokens_per_number", "added_parameters", "ms_a_step", "ms_an_answer")
 
 
-def load(folder: Path) -> dict[str, list[Run]]:
-    """The runs of every contender, in the order of the registry.
+def load(file: Path, **budget: int) -> Runs:
+    """The runs of every contender with such a budget, in the order of the registry.
 
     Raises:
         FileNotFoundError: If there are none.
     """
-    runs = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("*.json"))]
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    runs = [run for run in map(json.loads, lines) if budget.items() <= run.items()]
     if not runs:
-        raise FileNotFoundError(f"no runs in {folder}: benchmarks/arena.py writes them")
+        raise FileNotFoundError(f"no such runs in {file}: benchmarks/arena.py makes them")
     return {
         name: mine for name in CONTENDERS if (mine := [r for r in runs if r["contender"] == name])
     }
 
 
-def table(runs: dict[str, list[Run]], figure: str) -> str:
-    """One figure of every contender on every set, in Markdown."""
-    sets = list(next(iter(runs.values()))[0]["sets"])
-    scale = 100 if figure in _SHARES else 1
-    lines = [f"| {FIGURES[figure]} | {' | '.join(sets)} |", "|---|" + "--:|" * len(sets)]
-    for name, mine in runs.items():
+def sets_of(runs: Runs, figure: str) -> list[str]:
+    """The sets that a figure is shown of."""
+    every = next(iter(runs.values()))[0]["sets"]
+    return [name for name in every if (name, figure) != (NOISY, "right")]
+
+
+def values(runs: Sequence[Run], name: str, figure: str) -> list[float]:
+    """A figure of a set, of every seed that has it, as it is shown."""
+    found = (run["sets"][name].get(figure) for run in runs)
+    return [value * FIGURES[figure].unit for value in found if value is not None]
+
+
+def table(runs: Runs, figure: str) -> str:
+    """One figure of every contender on every set, in Markdown.
+
+    Where all sets are of two kinds, as `addition, near` and `addition, far` are, both are in one
+    column.
+    """
+    sets = sets_of(runs, figure)
+    groups: dict[str, list[str]] = {}
+    for name in sets:
+        groups.setdefault(name.split(", ")[0], []).append(name)
+    kinds = " / ".join(name.split(", ")[-1] for name in next(iter(groups.values())))
+    title = FIGURES[figure].title + (f": {kinds}" if len(groups) < len(sets) else "")
+    lines = [f"| {title} | {' | '.join(groups)} |", "|---|" + "--:|" * len(groups)]
+    for contender, mine in runs.items():
         cells = [
-            _cell([run["sets"][one].get(figure) for run in mine], lambda value: value * scale)
-            for one in sets
+            " / ".join(cell(values(mine, name, figure)) for name in names)
+            for names in groups.values()
         ]
-        if any(cell != "-" for cell in cells):
-            lines.append(f"| {name} | {' | '.join(cells)} |")
+        if any(set(each) - set("- /") for each in cells):
+            lines.append(f"| {contender} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def costs(runs: dict[str, list[Run]]) -> str:
+def costs(runs: Runs) -> str:
     """What every contender is and costs, in Markdown."""
     lines = [
         "| | | tokens a number | parameters added | ms a step | ms an answer |",
         "|---|---|--:|--:|--:|--:|",
     ]
     for name, mine in runs.items():
-        cells = [_cell([run[cost] for run in mine], float) for cost in COSTS]
+        cells = [cell([float(run[cost]) for run in mine]) for cost in COSTS]
         lines.append(f"| {name} | {DESCRIPTIONS[name]} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _cell(values: Sequence[float | None], of: Callable[[float], float]) -> str:
-    """Mean and half the range.
+class Standing(NamedTuple):
+    """How ours does on a row.
 
-    >>> _cell([0.25, 0.75], lambda share: 100 * share), _cell([None], float)
-    ('50 ± 25', '-')
+    Attributes:
+        row: Set and figure.
+        place: first, level or lost.
+        winner: The best of the others.
     """
-    known = [of(value) for value in values if value is not None]
-    if not known:
+
+    row: str
+    place: str
+    winner: str
+
+
+def standings(runs: Runs, figures: Sequence[str]) -> list[Standing]:
+    """Ours against the best of the others, on every set and figure that can be better or worse.
+
+    Level is what is worse by no more than both spreads together.
+    """
+    found = []
+    for figure in figures:
+        better = FIGURES[figure].better
+        for name in sets_of(runs, figure) if better else ():
+            known = {
+                contender: of
+                for contender, mine in runs.items()
+                if (of := values(mine, name, figure))
+            }
+            ours = known.pop(OURS)
+            winner = max(known, key=lambda one: better * statistics.fmean(known[one]))
+            behind = better * (statistics.fmean(known[winner]) - statistics.fmean(ours))
+            apart = spread(known[winner]) + spread(ours)
+            place = "first" if behind <= 0 else "level" if behind <= apart else "lost"
+            found.append(Standing(f"{name}: {FIGURES[figure].title}", place, winner))
+    return found
+
+
+def standing_table(every: dict[str, list[Standing]]) -> str:
+    """How many rows of each task are first, level and lost, and to whom, in Markdown."""
+    lines = ["| | rows | first | level | lost |", "|---|--:|--:|--:|---|"]
+    for task, found in every.items():
+        lost = [f"{one.row}, to {one.winner}" for one in found if one.place == "lost"]
+        counts = [sum(one.place == place for one in found) for place in ("first", "level")]
+        cells = [task, len(found), *counts, "; ".join(lost) or "none"]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines)
+
+
+def spread(found: Sequence[float]) -> float:
+    """Half of the range."""
+    return (max(found) - min(found)) / 2
+
+
+def cell(found: Sequence[float]) -> str:
+    """Mean and half of the range.
+
+    >>> cell([25.0, 75.0]), cell([3.0, 3.0]), cell([])
+    ('50 ± 25', '3', '-')
+    """
+    if not found:
         return "-"
-    spread = (max(known) - min(known)) / 2
-    mean = _number(statistics.fmean(known))
-    return f"{mean} ± {_number(spread)}" if spread else mean
+    mean, half = _number(statistics.fmean(found)), spread(found)
+    return f"{mean} ± {_number(half)}" if half else mean
 
 
 def _number(value: float) -> str:
@@ -93,19 +195,51 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"
 
 
+def tables(folder: Path = RESULTS) -> dict[str, str]:
+    """All tables of the page by name."""
+    found: dict[str, str] = {}
+    places = {}
+    for task, figures in SHOWN.items():
+        runs = load(folder / f"{task}.jsonl", **BUDGETS[task]._asdict())
+        found |= {f"{task}: {figure}": table(runs, figure) for figure in figures}
+        found[f"{task}: costs"] = costs(runs)
+        places[task] = standings(runs, figures)
+    return {"standings": standing_table(places), **found}
+
+
+def fill(page: str, contents: dict[str, str]) -> str:
+    r"""A page with what stands after comments that name a table replaced by the table.
+
+    >>> print(fill("<!-- a -->\n| old |\n\nText.", {"a": "| new |"}))
+    <!-- a -->
+    | new |
+    <BLANKLINE>
+    Text.
+    """
+    for name, content in contents.items():
+        mark = f"<!-- {name} -->\n"
+        before, found, after = page.partition(mark)
+        if found:
+            page = f"{before}{mark}{content}\n{re.sub(r'^(\|.*\n)*', '', after)}"
+    return page
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the tables of a folder of runs."""
+    """Print the tables of a file of runs, or fill a page with those of the project's own."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--json", type=Path, help="write all runs to one file")
+    parser.add_argument("file", type=Path, nargs="?", help="runs of one task")
+    parser.add_argument("--page", type=Path, help="a page to fill from benchmarks/results/arena")
     options = parser.parse_args(arguments)
-    runs = load(options.folder)
-    print("\n\n".join([*(table(runs, figure) for figure in FIGURES), costs(runs)]))
-    if options.json:
-        every = [run for mine in runs.values() for run in mine]
-        options.json.write_text(as_json(every) + "\n", encoding="utf-8")
+    if bool(options.file) == bool(options.page):
+        parser.error("give either a file of runs or a page")
+    if options.page:
+        page = options.page.read_text(encoding="utf-8")
+        options.page.write_text(fill(page, tables()), encoding="utf-8")
+    else:
+        runs = load(options.file)
+        print("\n\n".join([*(table(runs, figure) for figure in FIGURES), costs(runs)]))
 
 
 if __name__ == "__main__":

@@ -2,8 +2,10 @@
 
 scorecard    the project's own training text and evaluation sets
 addition, multiplication    the table of FoNE's appendix K, from random weights
+lengths      additions of up to four digits, asked for one to eight
 arithmetic   six operations on integers, decimals, negative numbers and mixed magnitudes; sizes
              as in training and beyond
+mixed        the scorecard's and arithmetic's texts in one model, two to one
 diabetes     a table as sentences (`examples/diabetes.py`), one fold
 """
 
@@ -14,13 +16,15 @@ from dataclasses import dataclass
 from decimal import Decimal
 from itertools import islice
 from random import Random
+from typing import NamedTuple
 
 from benchmarks.contenders.base import Text
 from datamodules import training_mix
 from datamodules.number_data_module import EVALUATION_SETS
 from numlm.floors import Question, questions
 
-_DIGITS = 6  # significant digits of an answer that does not end
+SIGNIFICANT = 6  # digits of an answer that does not end
+_LEARNED_LENGTH = 4  # digits of the longest numbers that `lengths` learns to add
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,25 @@ def fone_table(operation: str, digits: int) -> Callable[[int, int, int], Task]:
     return task
 
 
+def lengths(seed: int, count: int, evaluated: int) -> Task:
+    """Additions of two numbers of as many digits; sets of lengths that are learned and longer."""
+    learned = Random(f"lengths/training/{seed}")
+
+    def draw(random: Random, digits: int) -> Text:
+        a, b = (Decimal(random.randrange(10 ** (digits - 1), 10**digits)) for _ in range(2))
+        return Text(_problem("addition", [a, b]), (2,), whole=False)
+
+    training = [draw(learned, learned.randint(1, _LEARNED_LENGTH)) for _ in range(count)]
+    known = {text.text for text in training}
+    sets = {}
+    for digits in range(2, 2 * _LEARNED_LENGTH + 1):  # all additions of one digit are learned
+        random = Random(f"lengths/{digits}")
+        drawn = dict.fromkeys(draw(random, digits) for _ in range(4 * evaluated))
+        fresh = [text for text in drawn if text.text not in known][:evaluated]
+        sets[f"{digits} digits"] = asked(fresh)
+    return Task(training, sets)
+
+
 KINDS: dict[str, Callable[[Random, bool], Decimal]] = {
     "integers": lambda random, far: Decimal(_below(random, 5 if far else 3)),
     "decimals": lambda random, far: _decimal(random, 4 if far else 2),
@@ -108,6 +131,15 @@ def arithmetic(seed: int, count: int, evaluated: int) -> Task:
             fresh = [text for text in drawn if text.text not in known][:evaluated]
             sets[f"{operation}, {'far' if far else 'near'}"] = asked(fresh)
     return Task(training, sets)
+
+
+def mixed(seed: int, count: int, evaluated: int) -> Task:
+    """The texts of the scorecard and of arithmetic in any order, and the sets of both."""
+    computed = arithmetic(seed, count // 3, evaluated)
+    told = scorecard(seed, count - len(computed.training), evaluated)
+    training = [*told.training, *computed.training]
+    Random(f"mixed/{seed}").shuffle(training)
+    return Task(training, {**told.sets, **computed.sets})
 
 
 def _draw(random: Random, operation: str, far: bool) -> Text:
@@ -142,7 +174,7 @@ def _problem(operation: str, operands: list[Decimal]) -> str:
 
 
 def _rounded(value: float) -> str:
-    return f"{Decimal(f'{value:.{_DIGITS}g}'):f}"
+    return f"{Decimal(f'{value:.{SIGNIFICANT}g}'):f}"
 
 
 def _below(random: Random, digits: int) -> int:
@@ -193,6 +225,33 @@ TASKS: dict[str, Callable[[int, int, int], Task]] = {
     "scorecard": scorecard,
     "addition": fone_table("addition", 4),
     "multiplication": fone_table("multiplication", 3),
+    "lengths": lengths,
     "arithmetic": arithmetic,
+    "mixed": mixed,
     "diabetes": diabetes,
+}
+
+
+class Budget(NamedTuple):
+    """What a task is learned with, unless said otherwise; every text is seen once.
+
+    Attributes:
+        texts: Training texts.
+        batch: Texts a step.
+        evaluated: Texts of each set.
+    """
+
+    texts: int
+    batch: int
+    evaluated: int
+
+
+BUDGETS: dict[str, Budget] = {
+    "scorecard": Budget(12800, 32, 200),
+    "addition": Budget(12800, 32, 500),
+    "multiplication": Budget(12800, 32, 500),
+    "lengths": Budget(12800, 32, 100),
+    "arithmetic": Budget(25600, 64, 100),
+    "mixed": Budget(19200, 48, 100),
+    "diabetes": Budget(6400, 32, 200),
 }

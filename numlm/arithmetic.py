@@ -43,6 +43,9 @@ OPERATIONS = (SUM, MEAN, PRODUCT)
 # are: the way from plus to minus has a gradient of exp(-16). With exp(3) in use, what is not taken
 # leaks in with 5 %.
 _SOFT, _SHARP = 3.0, 8.0
+# Where nothing is to be made, trying to is noise, of as many hands as there are. The backbone
+# learns a tenth from it: restating does not suffer, and operations are still told apart.
+_TO_BACKBONE = 0.1
 _LEAST = 1e-12  # size of a sum of nothing
 _SHORTEST = 1e-6  # hand that still points somewhere
 _LOG_SCALES = (-9.0, 4.0)
@@ -98,31 +101,30 @@ class Arithmetic(nn.Module):
     def __init__(self, hidden_size: int, size: int) -> None:
         super().__init__()
         self.choices = nn.ModuleList(SignedChoice(hidden_size, size) for _ in OPERATIONS)
+        self.certainty = nn.Linear(hidden_size, 2 * len(OPERATIONS))
 
-    @property
-    def outputs(self) -> int:
-        """How many scales `forward` is to be given."""
-        return 2 * len(OPERATIONS)
-
-    def forward(
-        self, asking: Tensor, keys: Tensor, numbers: TextNumbers, scales: Tensor
-    ) -> tuple[Estimate, ...]:
+    def forward(self, asking: Tensor, keys: Tensor, numbers: TextNumbers) -> tuple[Estimate, ...]:
         """What each of `OPERATIONS` makes.
 
         Args:
             asking: (B, A, H) state where is asked.
             keys: (B, K, 2 H) of the numbers.
             numbers: The numbers of the texts.
-            scales: (B, A, `outputs`) any numbers: how certain the estimates and their hands are.
         """
+        asking, keys = (_with_less_gradient(states) for states in (asking, keys))
         made = []
         for operation, choice, certainty in zip(
-            OPERATIONS, self.choices, scales.split(2, dim=-1), strict=True
+            OPERATIONS, self.choices, self.certainty(asking).split(2, dim=-1), strict=True
         ):
             scores = choice(asking, keys, numbers.visible)
             soft = _SOFT if self.training else _SHARP
             made.append(_make(operation, scores, soft, numbers.values, certainty))
         return tuple(made)
+
+
+def _with_less_gradient(states: Tensor) -> Tensor:
+    """The same states, that learn less from what follows."""
+    return states.detach() + _TO_BACKBONE * (states - states.detach())
 
 
 def _make(

@@ -47,14 +47,27 @@ class Dial:
         """Unit vectors (..., J, 2) in float32 of values (...), float64 and finite."""
         values = values.double()
         exists = values != 0 if self.logarithmic else torch.ones_like(values, dtype=torch.bool)
-        if self.logarithmic:
-            place = values.abs().where(exists, 1.0).log10()
-        else:
-            place = values.clamp(-LARGEST, LARGEST)
+        place, _ = self.place(values)
         periods = torch.tensor(self.periods, dtype=torch.float64, device=values.device)
         angles = 2 * math.pi * torch.remainder(place[..., None] / periods, 1.0)
         hands = torch.stack([angles.cos(), angles.sin()], dim=-1) * exists[..., None, None]
         return hands.float()
+
+    def place(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Places (...) of values (...) float64 on the axis, and its unit there in that of values.
+
+        Of zero, which has no place on a logarithmic axis, that of one.
+        """
+        if self.logarithmic:
+            sizes = values.abs().where(values != 0, 1.0)
+            return sizes.log10(), sizes * math.log(10)
+        return values.clamp(-LARGEST, LARGEST), torch.ones_like(values)
+
+    def turns(self, hands: Tensor, values: Tensor) -> Tensor:
+        """How far hands (..., J, 2) stand from those of values: (..., J) float64, up to 1/2."""
+        x, y = hands.double().unbind(-1)
+        true_x, true_y = self.hands(values)[..., : hands.shape[-2], :].double().unbind(-1)
+        return torch.atan2(y * true_x - x * true_y, x * true_x + y * true_y) / (2 * math.pi)
 
     def read(
         self, loc: Tensor, scale: Tensor, hands: Tensor, hand_scales: Tensor
@@ -78,11 +91,10 @@ class Dial:
         """
         loc, scale, hands, hand_scales = (t.double() for t in (loc, scale, hands, hand_scales))
         certain = torch.ones_like(loc, dtype=torch.bool)
-        v, w = loc, scale
         if self.logarithmic:
             certain = scale < loc.abs()  # otherwise not even the sign is known
-            size = loc.abs().clamp(min=torch.finfo(torch.float64).tiny)
-            v, w = size.log10(), scale / (size * math.log(10))
+        v, unit = self.place(loc)
+        w = scale / unit
         phases = torch.atan2(hands[..., 1], hands[..., 0]) / (2 * math.pi)
         read = torch.zeros_like(certain)
         for j, period in enumerate(self.periods[: hands.shape[-2]]):

@@ -98,12 +98,11 @@ def made_loss(answer: NumberAnswer, targets: Tensor) -> Tensor:
 def _own_nll(answer: NumberAnswer, targets: Tensor) -> Tensor:
     """Negative log-densities (B, A, 1 + M) of the estimates, without gradients.
 
-    Where there are several, as they are read: what tells them apart is how exact they are. Reading
-    has steps, so that rounding shows in the loss; the new value alone is weighed by its Cauchy.
+    Where there are several, as they are read: what tells them apart is how exact they are.
     """
     if not answer.made:
         return answer.new.nll(targets).detach()[..., None]
-    return torch.stack([estimate.read_nll(targets) for estimate in answer.estimates], dim=-1)
+    return torch.stack([estimate.sharp_nll(targets) for estimate in answer.estimates], dim=-1)
 
 
 def pointer_nll(answer: NumberAnswer, targets: Tensor) -> Tensor:

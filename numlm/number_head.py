@@ -173,17 +173,16 @@ class NumberHead(nn.Module):
         self.arithmetic = Arithmetic(hidden_size, reading_size) if arithmetic else None
         self.pointer = Pointer(hidden_size, pointer_size, len(OPERATIONS) if arithmetic else 0)
         inputs = hidden_size + 1 + reading_heads * clock.FEATURES
-        wanted = _OUTPUTS + (self.arithmetic.outputs if self.arithmetic else 0)
-        self.skip = nn.Linear(inputs, wanted)
+        self.skip = nn.Linear(inputs, _OUTPUTS)
         self.mlp = nn.Sequential(
-            nn.Linear(inputs, mlp_size), nn.SiLU(), nn.Linear(mlp_size, wanted)
+            nn.Linear(inputs, mlp_size), nn.SiLU(), nn.Linear(mlp_size, _OUTPUTS)
         )
         self._start_as_identity(reading_heads, reading_heads - free_heads)
         coarse = torch.ones(inputs, dtype=torch.bool)
         coarse[-reading_heads * clock.FEATURES :] = clock.coarse_features(value_hands).repeat(
             reading_heads
         )
-        sees_all = torch.zeros(wanted, 1, dtype=torch.bool)
+        sees_all = torch.zeros(_OUTPUTS, 1, dtype=torch.bool)
         sees_all[_HANDS:_HAND_SCALES] = True
         self.register_buffer("coarse", coarse.float(), persistent=False)
         self.register_buffer("skip_mask", (coarse | sees_all).float(), persistent=False)
@@ -226,7 +225,6 @@ class NumberHead(nn.Module):
             inputs = torch.cat([asking, latent.scale.log(), read.flatten(-2)], dim=-1)
             skip = functional.linear(inputs, self.skip.weight * self.skip_mask, self.skip.bias)
             outputs = skip + self.mlp(inputs * self.coarse)
-            outputs, scales = outputs[..., :_OUTPUTS], outputs[..., _OUTPUTS:]
             hands = self.answer_hands
             directions = outputs[..., _HANDS:_HAND_SCALES].unflatten(-1, (clock.HANDS, 2))
             new = Estimate(
@@ -239,7 +237,7 @@ class NumberHead(nn.Module):
             )
             return NumberAnswer(
                 new=new,
-                made=self.arithmetic(asking, keys, numbers, scales) if self.arithmetic else (),
+                made=self.arithmetic(asking, keys, numbers) if self.arithmetic else (),
                 near_log_scale=(outputs[..., _NEAR] * _NEAR_UNIT).clamp(-_NEAR_LIMIT, _NEAR_LIMIT),
                 pointer=self.pointer(asking, keys, numbers),
                 values=numbers.values,

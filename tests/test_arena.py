@@ -86,30 +86,115 @@ def test_questions_are_the_numbers_that_are_asked_for() -> None:
     assert (question.prompt, question.truth) == ("3 + 4 = ", 7.0)
 
 
+@pytest.mark.parametrize(
+    ("value", "truth", "right"),
+    [
+        (42.5, 42.5, True),
+        (42.50004, 42.5, True),
+        (42.5001, 42.5, False),
+        (1 / 3, 0.333333, True),
+        (0.33333, 0.333333, False),
+        (123456789.4, 123456789.0, True),
+        (123456788.0, 123456789.0, False),
+        (-7.0, 7.0, False),
+        (-0.0, 0.0, True),
+        (1e-12, 0.0, False),
+        (1.000004, 1.0, True),
+    ],
+)
+def test_an_answer_is_right_if_all_digits_that_are_written_are(
+    value: float, truth: float, right: bool
+) -> None:
+    assert arena.is_right(value, truth) == right
+
+
+def test_lengths_are_learned_up_to_four_digits() -> None:
+    task = TASKS["lengths"](0, 500, 20)
+    operands = [
+        number for text in task.training for number in text.text.split(" = ")[0].split(" + ")
+    ]
+    assert {len(number) for number in operands} == {1, 2, 3, 4}
+    for name, questions in task.sets.items():
+        for question in questions:
+            assert {f"{len(n)} digits" for n in question.prompt.split(" = ")[0].split(" + ")} == {
+                name
+            }
+    assert list(task.sets) == [f"{digits} digits" for digits in range(2, 9)]
+
+
+def test_the_mixed_task_has_the_texts_and_sets_of_both() -> None:
+    task = TASKS["mixed"](0, 90, 10)
+    assert len(task.training) == 90
+    assert sum(not text.whole for text in task.training) == 30
+    assert {*TASKS["scorecard"](0, 30, 10).sets, *TASKS["arithmetic"](0, 30, 10).sets} == {
+        *task.sets
+    }
+
+
 @pytest.mark.slow
 def test_a_run_is_kept_and_not_run_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["addition", "--contenders", "numlm", "fone", "--seeds", "0", "--texts", "64",
-               "--steps", "2", "--batch", "8", "--evaluated", "6", "--out", str(tmp_path)]  # fmt: skip
+    command = ["addition", "--contenders", "numlm", "fone", "--seeds", "0", "--texts", "16",
+               "--batch", "8", "--evaluated", "6", "--out", str(tmp_path)]  # fmt: skip
     arena.main(command)
-    folder = tmp_path / "addition" / "64_2"
-    files = sorted(folder.iterdir())
-    assert [file.name for file in files] == ["fone_0.json", "numlm_0.json"]
-    run = json.loads(files[1].read_text())
-    assert run["contender"] == "numlm"
-    assert run["sets"]["test"]["slots"] == 6
-    changed = [file.stat().st_mtime_ns for file in files]
+    file = tmp_path / "addition.jsonl"
+    runs = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [run["contender"] for run in runs] == ["numlm", "fone"]
+    assert runs[0]["sets"]["test"]["slots"] == 6
+    assert runs[0]["steps"] == 2
+    before = file.read_bytes()
     arena.main(command)
-    assert [file.stat().st_mtime_ns for file in files] == changed
+    assert file.read_bytes() == before
+    arena.main([*command, "--seeds", "1", "--contenders", "fone"])
+    assert file.read_bytes().startswith(before)
+    assert len(file.read_text().splitlines()) == 3
     capsys.readouterr()
-    arena_tables.main([str(folder), "--json", str(tmp_path / "all.json")])
+    arena_tables.main([str(file)])
     printed = capsys.readouterr().out
     assert "| numlm |" in printed
     assert "| fone |" in printed
-    assert len(json.loads((tmp_path / "all.json").read_text())) == 2
 
 
 def test_no_runs_is_said(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"benchmarks/arena.py writes them"):
-        arena_tables.load(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"benchmarks/arena.py makes them"):
+        arena_tables.load(tmp_path / "addition.jsonl")
+
+
+def _runs(**rights: list[float]) -> arena_tables.Runs:
+    """Runs of contenders, by their shares of right answers."""
+    return {
+        name: [{"sets": {"test": {"right": right}}} for right in shares]
+        for name, shares in rights.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("ours", "others", "place"),
+    [
+        ([0.9, 0.9], [0.8, 0.8], "first"),
+        ([0.8, 0.8], [0.8, 0.8], "first"),
+        ([0.75, 0.85], [0.8, 0.84], "level"),
+        ([0.7, 0.7], [0.8, 0.84], "lost"),
+    ],
+)
+def test_standings(ours: list[float], others: list[float], place: str) -> None:
+    runs = _runs(numlm=ours, digits=[0.1, 0.1], fone=others)
+    (standing,) = arena_tables.standings(runs, ["right"])
+    assert (standing.place, standing.winner) == (place, "fone")
+
+
+def test_where_less_is_better() -> None:
+    runs = {
+        name: [{"sets": {"test": {"crps": score}}}]
+        for name, score in [("numlm", 2.0), ("fone", 1.0)]
+    }
+    (standing,) = arena_tables.standings(runs, ["crps", "coverage_80"])
+    assert standing.place == "lost"
+
+
+def test_two_kinds_of_a_set_are_in_one_column() -> None:
+    sets = {"addition, near": {"right": 1.0}, "addition, far": {"right": 0.5}}
+    text = arena_tables.table({"numlm": [{"sets": sets}]}, "right")
+    assert text.splitlines()[0] == "| right to every digit, %: near / far | addition |"
+    assert text.splitlines()[2] == "| numlm | 100 / 50 |"

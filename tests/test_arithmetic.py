@@ -58,6 +58,13 @@ class _Chosen(nn.Module):
         return self.scores
 
 
+def _set_certainty(arithmetic: Arithmetic, certainty: float) -> None:
+    """Of every estimate and its hands, wherever is asked: the lower, the more certain."""
+    with torch.no_grad():
+        arithmetic.certainty.weight.zero_()
+        arithmetic.certainty.bias.fill_(certainty)
+
+
 def _make(
     values: list[list[float]], signs: list[list[int]], score: float, learning: bool = False
 ) -> dict[Operation, Estimate]:
@@ -74,9 +81,9 @@ def _make(
     arithmetic, table = Arithmetic(HIDDEN, 4).train(learning), torch.tensor(signs)[:, None]
     scores = score * torch.stack([2.0 * (table == 1) - 1, 2.0 * (table == -1) - 1], dim=2)
     arithmetic.choices = nn.ModuleList(_Chosen(scores) for _ in OPERATIONS)
-    certainty = torch.full((len(values), 1, arithmetic.outputs), -1e4)
+    _set_certainty(arithmetic, -1e4)
     asking, keys = torch.zeros(len(values), 1, HIDDEN), torch.zeros(*table[:, 0].shape, 2 * HIDDEN)
-    made = arithmetic(asking, keys, _numbers(values), certainty)
+    made = arithmetic(asking, keys, _numbers(values))
     return dict(zip(OPERATIONS, made, strict=True))
 
 
@@ -157,8 +164,7 @@ def test_of_no_number_the_sum_is_zero_and_the_product_one(operation: Operation) 
     torch.manual_seed(0)
     arithmetic = Arithmetic(HIDDEN, 4)
     numbers = _numbers([[42.5, -7.0]], torch.zeros(1, 1, 2, dtype=torch.bool))
-    scales = torch.zeros(1, 1, arithmetic.outputs)
-    made = arithmetic(_randn(1, 1, HIDDEN), _randn(1, 2, 2 * HIDDEN), numbers, scales)
+    made = arithmetic(_randn(1, 1, HIDDEN), _randn(1, 2, 2 * HIDDEN), numbers)
     estimate = made[OPERATIONS.index(operation)]
     loc = (10.0 ** estimate.magnitude.double() * estimate.signed).item()
     assert loc == (1 if operation is PRODUCT else 0)
@@ -293,10 +299,9 @@ _VISIBLE = torch.tensor(
 _PARTS = ("magnitude", "signed", "log_scale", "hands", "hand_scales")
 
 
-def _inputs(arithmetic: Arithmetic) -> tuple[Tensor, Tensor, Tensor]:
-    """Asking states, keys and scales of two texts of three numbers."""
-    scales = _randn(2, 2, arithmetic.outputs, seed=3)
-    return _randn(2, 2, HIDDEN, seed=1), _randn(2, 3, 2 * HIDDEN, seed=2), scales
+def _inputs() -> tuple[Tensor, Tensor]:
+    """Asking states and keys of two texts of three numbers."""
+    return _randn(2, 2, HIDDEN, seed=1), _randn(2, 3, 2 * HIDDEN, seed=2)
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
@@ -335,7 +340,7 @@ def test_size_and_sign_are_the_same_in_learning_and_in_use() -> None:
 def test_scores_are_cosines(trained: Arithmetic) -> None:
     choice = trained.choices[0]
     assert isinstance(choice, SignedChoice)
-    asking, keys, _ = _inputs(trained)
+    asking, keys = _inputs()
     scores = choice(asking, keys, _VISIBLE)
     assert scores.shape == (2, 2, 2, 3)
     for b in range(2):
@@ -366,13 +371,13 @@ def test_no_choice_is_beyond_recall(trained: Arithmetic, factor: float) -> None:
 
 
 def test_an_invisible_number_changes_nothing(trained: Arithmetic) -> None:
-    asking, keys, scales = _inputs(trained)
-    made = trained(asking, keys, _numbers(_THREE, _VISIBLE), scales)
+    asking, keys = _inputs()
+    made = trained(asking, keys, _numbers(_THREE, _VISIBLE))
     other_keys = keys.clone()
     other_keys[0, 1:] += 3.0
     other_keys[1, 0] -= 5.0
     others = _numbers([[42.5, 1e9, -77.0], [-1e-9, 7.0, 7.0]], _VISIBLE)
-    changed = trained(asking, other_keys, others, scales)
+    changed = trained(asking, other_keys, others)
     for mine, theirs in zip(made, changed, strict=True):
         for (b, a), same in {(0, 1): True, (1, 0): True, (1, 1): True, (0, 0): False}.items():
             for name in ("magnitude", "signed", "hands"):
@@ -383,10 +388,10 @@ def test_an_invisible_number_changes_nothing(trained: Arithmetic) -> None:
 @pytest.mark.parametrize("value", [0.0, 1e308, -5e-324])
 def test_padding_changes_nothing(trained: Arithmetic, value: float) -> None:
     """Nor a number that comes later in the text, whatever it is."""
-    asking, keys, scales = _inputs(trained)
-    made = trained(asking, keys, _numbers(_THREE, _VISIBLE), scales)
+    asking, keys = _inputs()
+    made = trained(asking, keys, _numbers(_THREE, _VISIBLE))
     numbers = _numbers([[*row, value, value] for row in _THREE], functional.pad(_VISIBLE, (0, 2)))
-    padded = trained(asking, functional.pad(keys, (0, 0, 0, 2)), numbers, scales)
+    padded = trained(asking, functional.pad(keys, (0, 0, 0, 2)), numbers)
     for mine, theirs in zip(made, padded, strict=True):
         for name in _PARTS:
             one, two = getattr(mine, name), getattr(theirs, name)
@@ -395,12 +400,12 @@ def test_padding_changes_nothing(trained: Arithmetic, value: float) -> None:
 
 @pytest.mark.parametrize("order", [[2, 0, 1], [0, 2, 1], [2, 1, 0]])
 def test_the_order_of_the_numbers_does_not_matter(trained: Arithmetic, order: list[int]) -> None:
-    asking, keys, scales = _inputs(trained)
+    asking, keys = _inputs()
     numbers = _numbers(_THREE, _VISIBLE)
-    made = trained(asking, keys, numbers, scales)
+    made = trained(asking, keys, numbers)
     tables = (table[:, order] for table in numbers[:-1])
     shuffled = TextNumbers(*tables, numbers.visible[..., order])
-    others = trained(asking, keys[:, order], shuffled, scales)
+    others = trained(asking, keys[:, order], shuffled)
     for mine, theirs in zip(made, others, strict=True):
         for name in _PARTS:
             one, two = getattr(mine, name), getattr(theirs, name)
@@ -408,15 +413,15 @@ def test_the_order_of_the_numbers_does_not_matter(trained: Arithmetic, order: li
 
 
 def test_each_operation_has_a_choice_of_its_own(trained: Arithmetic) -> None:
-    asking, keys, scales = _inputs(trained)
+    asking, keys = _inputs()
     numbers = _numbers(_THREE, _VISIBLE)
-    made = trained(asking, keys, numbers, scales)
+    made = trained(asking, keys, numbers)
     assert len(made) == len(trained.choices) == len(OPERATIONS)
     for i, choice in enumerate(trained.choices):
         before = choice.query.bias.detach().clone()
         with torch.no_grad():
             choice.query.bias.add_(1.0)
-        changed = trained(asking, keys, numbers, scales)
+        changed = trained(asking, keys, numbers)
         with torch.no_grad():
             choice.query.bias.copy_(before)
         for j, (mine, theirs) in enumerate(zip(made, changed, strict=True)):
@@ -425,9 +430,9 @@ def test_each_operation_has_a_choice_of_its_own(trained: Arithmetic) -> None:
 
 @pytest.mark.parametrize("certainty", [-1e4, -5.0, 0.0, 5.0, 1e4])
 def test_scales_stay_inside_their_bounds(trained: Arithmetic, certainty: float) -> None:
-    asking, keys, scales = _inputs(trained)
-    scales = torch.full_like(scales, certainty).requires_grad_()
-    made = trained(asking, keys, _numbers(_THREE, _VISIBLE), scales)
+    asking, keys = _inputs()
+    _set_certainty(trained, certainty)
+    made = trained(asking, keys, _numbers(_THREE, _VISIBLE))
     for estimate in made:
         assert estimate.log_scale.min() >= -9
         assert estimate.log_scale.max() <= 4
@@ -436,8 +441,8 @@ def test_scales_stay_inside_their_bounds(trained: Arithmetic, certainty: float) 
         assert estimate.magnitude.abs().max() <= 13
     if abs(certainty) <= 5:
         total = sum(estimate.log_scale.sum() for estimate in made)
-        (gradient,) = torch.autograd.grad(total, scales)
-        assert (gradient.flatten(0, 1).sum(0) > 0).sum() == len(OPERATIONS), "none may end"
+        (gradient,) = torch.autograd.grad(total, trained.certainty.bias)
+        assert (gradient > 0).sum() == len(OPERATIONS), "none may end"
 
 
 def _head() -> NumberHead:
@@ -522,13 +527,12 @@ def test_gradients_of_the_made_loss_reach_every_parameter() -> None:
     answer = _answer(head, _THREE)
     made_loss(answer, torch.tensor([[41.5], [14.0]], dtype=torch.float64)).sum().backward()
     own = {name: p for name, p in head.named_parameters() if name.startswith("arithmetic")}
-    assert len(own) == 3 * len(OPERATIONS)
+    assert len(own) == 3 * len(OPERATIONS) + 2
     for name, parameter in own.items():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
         assert parameter.grad.any(), name
-    outputs = head.skip.bias.grad[-head.arithmetic.outputs :]
-    assert (outputs != 0).all(), "every scale learns"
+    assert (head.arithmetic.certainty.bias.grad != 0).all(), "every scale learns"
     assert not head.pointer.query.weight.grad, "and the pointer does not"
 
 

@@ -36,6 +36,11 @@ def _outputs(answer: NumberAnswer) -> dict[str, Tensor]:
     }
 
 
+def _hangs_on_numbers(name: str) -> bool:
+    """Whether an output surely does: how certain a made one is may hang on what asks alone."""
+    return not (name.startswith("made") and name.endswith(("log_scale", "hand_scales")))
+
+
 def _nothing_made(answer: NumberAnswer) -> NumberAnswer:
     """The answer without the values that are made, and without their shares."""
     pointer = torch.cat([answer.pointer[..., :1], answer.pointer[..., 1 + len(answer.made) :]], -1)
@@ -93,7 +98,7 @@ def trained(request: pytest.FixtureRequest) -> NumberHead:
     head = _small_head(request.param)
     with torch.no_grad():
         for parameter in head.parameters():
-            parameter.add_(0.3 * torch.randn_like(parameter))
+            parameter.add_(0.2 * torch.randn_like(parameter))
     return head
 
 
@@ -282,7 +287,8 @@ def test_an_answer_does_not_depend_on_invisible_numbers(trained: NumberHead) -> 
     for (b, a), same in {(0, 1): True, (1, 0): True, (1, 1): True, (0, 0): False}.items():
         theirs = _outputs(other)
         for name, mine in _outputs(answer).items():
-            assert torch.equal(mine[b, a], theirs[name][b, a]) == same, (b, a, name)
+            if same or _hangs_on_numbers(name):
+                assert torch.equal(mine[b, a], theirs[name][b, a]) == same, (b, a, name)
 
 
 def test_an_answer_depends_on_what_follows_a_number(trained: NumberHead) -> None:
@@ -296,7 +302,8 @@ def test_an_answer_depends_on_what_follows_a_number(trained: NumberHead) -> None
         )
         theirs = _outputs(other)
         for name, mine in _outputs(answer).items():
-            assert torch.equal(mine, theirs[name]) == same, name
+            if same or _hangs_on_numbers(name):
+                assert torch.equal(mine, theirs[name]) == same, name
 
 
 def test_padding_by_an_invisible_number_changes_nothing(trained: NumberHead) -> None:
