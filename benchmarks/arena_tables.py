@@ -220,7 +220,8 @@ def fill(page: str, contents: dict[str, str]) -> str:
         mark = f"<!-- {name} -->\n"
         before, found, after = page.partition(mark)
         if found:
-            page = f"{before}{mark}{content}\n{re.sub(r'^(\|.*\n)*', '', after)}"
+            rest = re.sub(r"^(\|.*\n)*", "", after)
+            page = f"{before}{mark}{content}\n{rest}"
     return page
 
 
