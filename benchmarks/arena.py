@@ -1,6 +1,7 @@
 r"""The arena: ways of teaching numbers on the same backbone, data, optimizer, steps and seeds.
 
     python benchmarks/arena.py scorecard                       # every contender, three seeds
+    python benchmarks/arena.py mixed --ablations
     python benchmarks/arena.py arithmetic --contenders numlm fone --seeds 1 --texts 6400
 
 A run that has ended is a line of the task's file in `--out` and is not run again, so that a
@@ -30,8 +31,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.arena_tasks import BUDGETS, SIGNIFICANT, TASKS, Task  # noqa: E402
+from benchmarks.contenders.ablations import ABLATIONS  # noqa: E402
 from benchmarks.contenders.base import LEVELS, Answers, Contender  # noqa: E402
-from benchmarks.contenders.registry import CONTENDERS  # noqa: E402
+from benchmarks.contenders.registry import CONTENDERS, EVERY  # noqa: E402
 from benchmarks.turns import circumstances  # noqa: E402
 from lightning_modules.optimization import make_schedule  # noqa: E402
 from numlm.floors import Question, point_figures  # noqa: E402
@@ -140,7 +142,7 @@ def run(
 ) -> dict[str, Any]:
     """Train one contender and ask it."""
     torch.manual_seed(seed)
-    model = CONTENDERS[name](folder)
+    model = EVERY[name](folder)
     model.prepare(task.training)
     seconds = train(model, model.encode(task.training), options, seed)
     sets, took, asked = {}, 0.0, 0
@@ -178,7 +180,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("task", choices=list(TASKS))
     parser.add_argument(
-        "--contenders", nargs="+", choices=list(CONTENDERS), default=list(CONTENDERS)
+        "--contenders",
+        nargs="+",
+        choices=list(EVERY),
+        default=list(CONTENDERS),
+        help="all ways of teaching numbers, unless given",
+    )
+    parser.add_argument(
+        "--ablations",
+        action="store_const",
+        dest="contenders",
+        const=["numlm", *ABLATIONS],
+        help="ours, and ours with one thing taken away or exchanged, as the contenders",
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--texts", type=int, help="training texts, each seen once")

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.arena_tasks import BUDGETS  # noqa: E402
-from benchmarks.contenders.registry import CONTENDERS, DESCRIPTIONS  # noqa: E402
+from benchmarks.contenders.registry import DESCRIPTIONS, EVERY  # noqa: E402
 
 Run = dict[str, Any]
 Runs = dict[str, list[Run]]  # by contender
@@ -72,9 +72,7 @@ def load(file: Path, **budget: int) -> Runs:
     runs = [run for run in map(json.loads, lines) if budget.items() <= run.items()]
     if not runs:
         raise FileNotFoundError(f"no such runs in {file}: benchmarks/arena.py makes them")
-    return {
-        name: mine for name in CONTENDERS if (mine := [r for r in runs if r["contender"] == name])
-    }
+    return {name: mine for name in EVERY if (mine := [r for r in runs if r["contender"] == name])}
 
 
 def sets_of(runs: Runs, figure: str) -> list[str]:

@@ -43,6 +43,9 @@ OPERATIONS = (SUM, MEAN, PRODUCT)
 # are: the way from plus to minus has a gradient of exp(-16). With exp(3) in use, what is not taken
 # leaks in with 5 %.
 _SOFT, _SHARP = 3.0, 8.0
+# Biases as long as what random weights make of a state of size one: scores start at about a half.
+# A sum of all is soon told apart from another sum, where one of none had to be found first.
+_START = 3**-0.5
 # Where nothing is to be made, trying to is noise, of as many hands as there are. The backbone
 # learns a tenth from it: restating does not suffer, and operations are still told apart.
 _TO_BACKBONE = 0.1
@@ -55,7 +58,7 @@ _LEAST_HAND_SCALE = 0.03  # radians: what a choice that is nearly certain turns 
 
 
 class SignedChoice(nn.Module):
-    """Which numbers are taken, with plus or with minus.
+    """Which numbers are taken, with plus or with minus; at the start all of them with plus.
 
     Scores are cosines of queries and keys, so that no choice is ever beyond recall.
 
@@ -67,7 +70,10 @@ class SignedChoice(nn.Module):
     def __init__(self, hidden_size: int, size: int) -> None:
         super().__init__()
         self.query = nn.Linear(hidden_size, 2 * size)
-        self.key = nn.Linear(2 * hidden_size, 2 * size, bias=False)
+        self.key = nn.Linear(2 * hidden_size, 2 * size)
+        for_plus, for_minus = self.key.bias.detach().split(size)
+        for bias, start in ((self.query.bias, 1), (for_plus, 1), (for_minus, -1)):
+            nn.init.constant_(bias, start * _START)
 
     def forward(self, asking: Tensor, keys: Tensor, visible: Tensor) -> Tensor:
         """Scores (B, A, 2, K) in [-1, 1] of plus and of minus, -inf where a number is invisible.

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from numlm.distributions import cauchy_crps, cauchy_nll
+from numlm.distributions import cauchy_crps
 from numlm.estimate import as_float
 from numlm.number_head import NumberAnswer
 
@@ -120,13 +120,10 @@ def pointer_nll(answer: NumberAnswer, targets: Tensor) -> Tensor:
         (B, A) nats; lower is better.
     """
     estimates, copied, near = answer.split_pointer()
-    offset = targets[..., None] - answer.values[:, None, :]  # (B, A, K)
-    equal = (offset == 0) & torch.isfinite(copied)
+    equal = (targets[..., None] == answer.values[:, None, :]) & torch.isfinite(copied)  # (B, A, K)
     copy_nll = -copied.masked_fill(~equal, float("-inf")).logsumexp(-1)
-    log_scale = answer.near_log_scale[..., None]
-    near_density = -cauchy_nll(as_float(offset), torch.zeros_like(log_scale), log_scale.exp())
     own_density = -_own_nll(answer, targets)
-    density = torch.cat([estimates + own_density, near + near_density], dim=-1)
+    density = torch.cat([estimates + own_density, near - answer.near_nll(targets)], dim=-1)
     if answer.made:  # which of the estimates is right is learned where a copy is righter still
         copy_nll = copy_nll - (estimates.log_softmax(-1) + own_density).logsumexp(-1)
     return torch.where(equal.any(-1), copy_nll, -density.logsumexp(-1))

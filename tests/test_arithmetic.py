@@ -355,6 +355,19 @@ def test_scores_are_cosines(trained: Arithmetic) -> None:
 
 
 @torch.no_grad()
+def test_all_numbers_are_taken_with_plus_at_the_start() -> None:
+    """At the sizes of a model, whatever its states are: scores of about a half, and minus that."""
+    torch.manual_seed(0)
+    choice = SignedChoice(192, 32)
+    asking, keys = _randn(20, 5, 192, seed=1), _randn(20, 10, 384, seed=2)
+    scores = choice(asking, keys, torch.ones(20, 5, 10, dtype=torch.bool))
+    plus, minus = scores.unbind(2)
+    assert plus.mean().item() == pytest.approx(0.5, abs=0.1)
+    assert minus.mean().item() == pytest.approx(-0.5, abs=0.1)
+    assert (plus > minus).all()
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("factor", [1.0, 1e6, 1e-6])
 def test_no_choice_is_beyond_recall(trained: Arithmetic, factor: float) -> None:
     """However large weights and states become, scores stay within 1."""
@@ -527,7 +540,7 @@ def test_gradients_of_the_made_loss_reach_every_parameter() -> None:
     answer = _answer(head, _THREE)
     made_loss(answer, torch.tensor([[41.5], [14.0]], dtype=torch.float64)).sum().backward()
     own = {name: p for name, p in head.named_parameters() if name.startswith("arithmetic")}
-    assert len(own) == 3 * len(OPERATIONS) + 2
+    assert len(own) == 4 * len(OPERATIONS) + 2
     for name, parameter in own.items():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name

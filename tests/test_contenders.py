@@ -16,6 +16,7 @@ from torch.distributions import Cauchy
 from torch.nn import functional
 
 from benchmarks.contenders import rail
+from benchmarks.contenders.ablations import ABLATIONS
 from benchmarks.contenders.base import LEVELS, Contender, Text, ValueTokens, load
 from benchmarks.contenders.bit_tokens import BitTokens, from_bits, to_bits
 from benchmarks.contenders.digits import Digits
@@ -24,7 +25,7 @@ from benchmarks.contenders.fone import FoNE
 from benchmarks.contenders.number_token_loss import NumberTokenLoss
 from benchmarks.contenders.numlm_head import NumLM
 from benchmarks.contenders.rail import Rail
-from benchmarks.contenders.registry import CONTENDERS, DESCRIPTIONS
+from benchmarks.contenders.registry import DESCRIPTIONS, EVERY
 from benchmarks.contenders.regression_head import RegressionHead
 from benchmarks.contenders.seed_head import SeedHead
 from benchmarks.contenders.xval import XVal
@@ -53,12 +54,12 @@ class Trained(NamedTuple):
     losses: list[float]
 
 
-@pytest.fixture(scope="module", params=list(CONTENDERS))
+@pytest.fixture(scope="module", params=list(EVERY))
 def trained(request: pytest.FixtureRequest) -> Iterator[Trained]:
     """A contender after a few steps on a few texts."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        contender = CONTENDERS[request.param](FOLDER)
+        contender = EVERY[request.param](FOLDER)
         contender.prepare(TEXTS)
         batch = contender.encode(TEXTS)
         optimizer = torch.optim.AdamW(contender.parameters(), lr=1e-3)
@@ -73,7 +74,7 @@ def trained(request: pytest.FixtureRequest) -> Iterator[Trained]:
 
 
 def test_every_name_has_a_description() -> None:
-    assert list(CONTENDERS) == list(DESCRIPTIONS)
+    assert list(EVERY) == list(DESCRIPTIONS)
 
 
 def test_the_extra_declares_what_contenders_import() -> None:
@@ -91,7 +92,7 @@ def test_a_prompt_has_one_answer_and_ascending_quantiles(trained: Trained) -> No
     assert answers.values.shape == (len(PROMPTS),)
     assert answers.values.dtype == torch.float64
     assert not answers.values.isinf().any()
-    if trained.name in {"numlm", "seed"} | SAMPLING:
+    if trained.name in {"numlm", "seed", *ABLATIONS} | SAMPLING:
         quantiles = answers.quantiles
         assert quantiles is not None
         assert quantiles.shape == (len(PROMPTS), len(LEVELS))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.contenders.base import LEVELS, Answers, Contender, Text, number_records
+from numlm import clock
 from numlm.batch import Record, collate
 from numlm.heads import SoftmaxHead, TokenHead
 from numlm.model import NumberLM
@@ -20,7 +21,10 @@ class NumLM(Contender):
     Args:
         folder: The backbone.
         token_head: The token head.
+        number_head: The number head.
+        embedding_hands: Hands of the clock that the backbone sees.
         value_weight: Weight of the number loss.
+        gate_alpha: Share of the number loss that is not gated; 1 is no gate.
         **head: Options of the number head.
     """
 
@@ -28,14 +32,20 @@ class NumLM(Contender):
         self,
         folder: str,
         token_head: type[TokenHead] = SoftmaxHead,
+        number_head: type[NumberHead] = NumberHead,
+        embedding_hands: int = clock.HANDS,
         value_weight: float = 0.3,
+        gate_alpha: float = 1.0,
         **head: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(folder)
         self.model = NumberLM.from_pretrained(
-            folder, token_head=token_head, number_head=partial(NumberHead, **head)
+            folder,
+            token_head=token_head,
+            number_head=partial(number_head, **head),
+            embedding_hands=embedding_hands,
         )
-        self.value_weight = value_weight
+        self.value_weight, self.gate_alpha = value_weight, gate_alpha
 
     def encode(self, texts: Sequence[Text]) -> list[Record]:
         """Token ids and values."""
@@ -45,10 +55,10 @@ class NumLM(Contender):
         """Token loss and weighted number loss."""
         tokenizer = self.model.tokenizer
         table = collate(batch, tokenizer.num_token_id, tokenizer.pad_token_id)
-        return self.model.losses(table).total(self.value_weight)
+        return self.model.losses(table, self.gate_alpha).total(self.value_weight)
 
     def answer(self, prompts: Sequence[str]) -> Answers:
-        """The printed number after each prompt."""
+        """The median after each prompt."""
         tokenizer = self.model.tokenizer
         records = self.encode([Text(prompt, (), whole=False) for prompt in prompts])
         batch = collate(records, tokenizer.num_token_id, tokenizer.pad_token_id)
@@ -56,7 +66,7 @@ class NumLM(Contender):
         last = batch.attention_mask.sum(-1, keepdim=True) - 1
         mixture = self.model.number_answer(latent, batch, last).mixture()
         levels = torch.tensor(LEVELS, dtype=torch.float64)[:, None].expand(-1, len(prompts))
-        return Answers(mixture.printed(), mixture.quantile(levels)[0].T)
+        return Answers(mixture.point()[0], mixture.quantile(levels)[0].T)
 
     def added(self) -> list[nn.Parameter]:
         """Parameters of number embedding, abduction and heads."""

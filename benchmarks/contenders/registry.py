@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
+from benchmarks.contenders.ablations import ABLATIONS
 from benchmarks.contenders.base import Contender
 from benchmarks.contenders.bit_tokens import BitTokens
 from benchmarks.contenders.digits import Digits
@@ -16,7 +17,7 @@ from benchmarks.contenders.seed_head import SeedHead
 from benchmarks.contenders.xval import XVal
 
 CONTENDERS: dict[str, Callable[[str], Contender]] = {
-    "numlm": partial(NumLM, arithmetic=True),
+    "numlm": NumLM,
     "digits": Digits,
     "ntl": NumberTokenLoss,
     "ntl-0.15": partial(NumberTokenLoss, weight=0.15),
@@ -29,8 +30,10 @@ CONTENDERS: dict[str, Callable[[str], Contender]] = {
     "seed": SeedHead,
 }
 
+EVERY: dict[str, Callable[[str], Contender]] = CONTENDERS | ABLATIONS
+
 DESCRIPTIONS: dict[str, str] = {
-    "numlm": "this project's clock, reading heads and mixture of copies and Cauchy values",
+    "numlm": "this project: copies, values near, made and new, read from clocks",
     "digits": "plain fine-tuning, digits written greedily",
     "ntl": "digits, cross-entropy + 0.3 x number token loss (NTL-WAS)",
     "ntl-0.15": "digits, cross-entropy + 0.15 x number token loss (NTL-WAS)",
@@ -41,4 +44,17 @@ DESCRIPTIONS: dict[str, str] = {
     "fone": "a circle for every digit, read and written (FoNE), with a sign",
     "bits": "64 bits of the float64, read and written (BitTokens)",
     "seed": "logarithm along one direction, Cauchy value of a Cauchy latent (CausalQwen)",
+    "one-vs-rest": "ours, each token against the rest in place of softmax",
+    "gaussian": "ours, normal and von Mises in place of Cauchy",
+    "one-vs-rest-gaussian": "ours with both",
+    "no-clock": "ours, numbers read and said as magnitude and sign alone",
+    "no-reading": "ours, values are not read from the text's numbers",
+    "no-pointer": "ours, nothing is copied",
+    "no-arithmetic": "ours, nothing is made",
+    "gate": "ours, the number loss times P(<NUM>)",
+    "random-start": "ours, PyTorch's start in place of the identity",
+    "latent-96": "ours, latent cause of 96 dimensions in place of 192",
+    "latent-24": "ours, latent cause of 24 dimensions",
+    "value-weight-0.03": "ours, number loss weighed 0.03 in place of 0.3",
+    "value-weight-3": "ours, number loss weighed 3",
 }

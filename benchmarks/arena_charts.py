@@ -1,0 +1,126 @@
+r"""Charts of what the arena has found: accuracy and error against training texts and digits.
+
+    python benchmarks/arena_charts.py --out docs
+
+Every contender is a line over the means of its seeds, with their range as a shade.
+"""
+
+import argparse
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+
+from matplotlib import pyplot as plt
+from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.arena_tables import OURS, RESULTS, Runs, load, values  # noqa: E402
+from benchmarks.arena_tasks import BUDGETS  # noqa: E402
+from benchmarks.contenders.registry import CONTENDERS  # noqa: E402
+
+_COLORS = dict(zip(CONTENDERS, plt.get_cmap("tab20").colors[::1], strict=False))
+_TEST = "test"
+
+
+def against_texts(runs: Runs, figure: str) -> dict[str, dict[int, list[float]]]:
+    """A figure of every contender by how many texts it learned from."""
+    found: dict[str, dict[int, list[float]]] = {}
+    for name, mine in runs.items():
+        for texts in sorted({run["texts"] for run in mine}):
+            those = [run for run in mine if run["texts"] == texts]
+            found.setdefault(name, {})[texts] = values(those, _TEST, figure)
+    return found
+
+
+def against_digits(runs: Runs, figure: str) -> dict[str, dict[int, list[float]]]:
+    """A figure of every contender by how many digits the numbers have."""
+    return {
+        name: {int(one.split()[0]): values(mine, one, figure) for one in mine[0]["sets"]}
+        for name, mine in runs.items()
+    }
+
+
+def draw(axes: Any, lines: dict[str, dict[int, list[float]]]) -> None:  # noqa: ANN401
+    """A line with a shade for each contender, ours above the others and wider."""
+    for name, points in lines.items():
+        at = [x for x, found in points.items() if found]
+        means = [statistics.fmean(points[x]) for x in at]
+        ours = name == OURS
+        color = "#c0392b" if ours else _COLORS[name]
+        axes.plot(
+            at, means, "o-", color=color, label=name, markersize=5 if ours else 3,
+            linewidth=2.6 if ours else 1.3, zorder=3 if ours else 2,
+        )  # fmt: skip
+        low, high = ([side(points[x]) for x in at] for side in (min, max))
+        axes.fill_between(at, low, high, color=color, alpha=0.15, linewidth=0)
+    axes.grid(alpha=0.3)
+
+
+def texts_chart(runs: Runs, title: str, file: Path) -> None:
+    """Right answers and errors against training texts."""
+    figure, panels = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
+    sizes = sorted({run["texts"] for mine in runs.values() for run in mine})
+    for axes, name in zip(panels, ("right", "median_relative_error"), strict=True):
+        draw(axes, against_texts(runs, name))
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_locator(FixedLocator(sizes))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        axes.set(xlabel="training texts, each seen once")
+    panels[0].set(ylabel="right to every digit, %", ylim=(-3, 103))
+    panels[1].set_yscale("symlog", linthresh=1e-6)
+    panels[1].set(ylabel="median relative error", ylim=(0, None))
+    panels[0].legend(loc="center left", frameon=False, fontsize=8)
+    figure.suptitle(title)
+    figure.savefig(file, dpi=120)
+    plt.close(figure)
+
+
+def digits_chart(runs: Runs, learned: int, title: str, file: Path) -> None:
+    """Right answers and errors against digits; to the right of the line none were learned."""
+    figure, panels = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
+    for axes, name in zip(panels, ("right", "median_relative_error"), strict=True):
+        draw(axes, against_digits(runs, name))
+        axes.axvline(learned + 0.5, color="#444444", linewidth=0.8, linestyle="--")
+        axes.set(xlabel="digits of each number")
+    panels[0].set(ylabel="right to every digit, %", ylim=(-3, 103))
+    panels[1].set_yscale("symlog", linthresh=1e-6)
+    panels[1].set(ylabel="median relative error", ylim=(0, None))
+    panels[0].legend(loc="center left", frameon=False, fontsize=8)
+    figure.suptitle(title)
+    figure.savefig(file, dpi=120)
+    plt.close(figure)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Draw both charts."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of runs")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs", help="folder of the charts")
+    options = parser.parse_args(arguments)
+    options.out.mkdir(parents=True, exist_ok=True)
+    texts_chart(
+        load(options.results / "addition.jsonl", batch=BUDGETS["addition"].batch),
+        "Adding two numbers of four digits, from random weights",
+        options.out / "arena_texts.png",
+    )
+    digits_chart(
+        load(options.results / "lengths.jsonl", **BUDGETS["lengths"]._asdict()),
+        4,
+        "Adding two numbers; up to four digits are learned",
+        options.out / "arena_digits.png",
+    )
+
+
+if __name__ == "__main__":
+    main()
