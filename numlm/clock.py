@@ -26,7 +26,7 @@ HANDS = len(PERIODS)
 MAGNITUDE, SIGN, IS_ZERO, IS_NONZERO, FIRST_HAND = 0, 1, 2, 3, 4
 FEATURES = FIRST_HAND + 2 * HANDS
 MAGNITUDE_UNIT = 6.0
-_RESOLVED = 0.3  # a hand is read when what is known is within this share of its period
+RESOLVED = 0.3  # a hand is read when what is known is within this share of its period
 LARGEST = 1e24  # beyond it a float64 has no digits that any hand could show
 _FARTHEST = 50.0  # |L| beyond which the longest hand has gone round
 
@@ -100,7 +100,7 @@ class Dial:
         for j, period in enumerate(self.periods[: hands.shape[-2]]):
             candidate = v + period * _centred(phases[..., j] - v / period)
             width = hand_scales[..., j] / (2 * math.pi) * period
-            take = certain & (w < _RESOLVED * period) & (width < w)
+            take = certain & (w < RESOLVED * period) & (width < w)
             v, w = torch.where(take, candidate, v), torch.where(take, width, w)
             read |= take
         if self.logarithmic:

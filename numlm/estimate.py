@@ -5,12 +5,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from numlm.clock import LARGEST, Dial
-from numlm.distributions import cauchy_cdf, cauchy_nll, wrapped_cauchy_nll
+from numlm.clock import LARGEST, RESOLVED, Dial
+from numlm.distributions import cauchy_nll, wrapped_cauchy_nll
 
 MAGNITUDE_LIMIT = 13.0
 _WRITTEN = 1e-6
+_STEEPNESS = 32  # of slopes in place of steps: rounding is a millionth of their width
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,48 +58,57 @@ class Estimate:
     def sharp_nll(self, targets: Tensor) -> Tensor:
         """Negative log-density (B, A) at targets of what is read, in nats; without gradients.
 
-        Reading a dial has steps, on either side of which rounding may fall. This has none: of the
-        Cauchy and of a Cauchy around where each hand stands, times the probability that what is
-        known before leads to the hand's right turn, the greatest density. Results are
-        written with some of their digits: nothing is narrower than a millionth of the value.
+        Reading a dial has steps, on either side of which rounding may fall. Here each step is a
+        slope: a reading goes on to a hand by so much as what is known resolves its period, and is
+        on the right turn by so much as what is known is near the target. On a wrong turn the
+        density is that of a Cauchy one period away. Results are written with some of their digits:
+        nothing is narrower than a millionth of the value.
         """
         targets = targets.clamp(-LARGEST, LARGEST)
         power = 10.0 ** self.magnitude.double()
         loc, scale = power * self.signed, power * self.log_scale.double().exp()
         scale = torch.maximum(scale, _WRITTEN * loc.abs())
-        at_cauchy = -cauchy_nll(targets, loc, scale)
+        place, unit = self.dial.place(loc)  # of the axis, in units of the value
+        true_place, true_unit = self.dial.place(targets)
         turns = self.dial.turns(self.hands, targets)
         periods = torch.tensor(
             self.dial.periods[: turns.shape[-1]], dtype=torch.float64, device=loc.device
         )
-        place, unit = self.dial.place(loc)  # of the axis, in units of the value
-        true_place, true_unit = self.dial.place(targets)
-        least = _WRITTEN * loc.abs() / unit
+        of_hands = self.hand_scales.double() / (2 * math.pi) * periods
+        widths = torch.cat([(scale / unit)[..., None], of_hands], dim=-1)
+        widths = torch.maximum(widths, (_WRITTEN * loc.abs() / unit)[..., None])
+        widths, which = widths.cummin(-1)  # of what is known after each hand
         offsets = torch.cat([(place - true_place)[..., None], turns * periods], dim=-1)
-        widths = torch.cat(
-            [(scale / unit)[..., None], self.hand_scales.double() / (2 * math.pi) * periods],
+        offsets = offsets.gather(-1, which)
+
+        goes_on = _below(widths[..., :-1] / (RESOLVED * periods))
+        on_turn = _below(offsets[..., :-1] / (periods / 2))
+        if self.dial.logarithmic and len(periods):  # where the sign must be known, and right
+            exists = (targets != 0) & (loc != 0)
+            goes_on[..., 0] *= exists * _below(scale / loc.abs().where(loc != 0, 1.0))
+            on_turn[..., 0] *= targets.sign() == loc.sign()
+        stops = 1 - functional.pad(goes_on, (0, 1))
+        reached = functional.pad(goes_on.cumprod(-1), (1, 0), value=1.0)
+        rightly = functional.pad(on_turn.cumprod(-1), (1, 0), value=1.0)
+        last = (reached * stops * widths.log()).sum(-1, keepdim=True).exp()
+        right = -cauchy_nll(offsets, torch.zeros_like(offsets), widths)
+        wrong = -cauchy_nll(periods.expand_as(turns), torch.zeros_like(turns), last)
+        right = right - functional.pad(true_unit.log()[..., None].expand_as(turns), (1, 0))
+        right[..., 0] = -cauchy_nll(targets, loc, scale)
+        wrong = wrong - true_unit.log()[..., None]
+        density = torch.cat(
+            [
+                right + (reached * rightly * stops).log(),
+                wrong + (reached[..., 1:] * rightly[..., :-1] * (1 - on_turn)).log(),
+            ],
             dim=-1,
         )
-        widths = torch.maximum(widths, least[..., None])
-        known, which = widths[..., :-1].cummin(-1)
-        right_turn = _inside(periods / 2, offsets.gather(-1, which), known)
-        at_hands = (
-            right_turn.log().cumsum(-1)
-            - cauchy_nll(offsets[..., 1:], torch.zeros_like(turns), widths[..., 1:])
-            - true_unit.log()[..., None]
-        )
-        if self.dial.logarithmic:  # a hand says nothing of the sign, and zero has none
-            of_sign = cauchy_cdf(targets.sign() * loc, torch.zeros_like(loc), scale)
-            exists = (targets != 0) & (loc != 0)
-            at_hands = at_hands + of_sign.where(exists, 0.0).log()[..., None]
-        ends = torch.cat([at_cauchy[..., None], at_hands], dim=-1)
-        return -ends.amax(-1).float()
+        return -density.logsumexp(-1).float()
 
 
-def _inside(reach: Tensor, offset: Tensor, scale: Tensor) -> Tensor:
-    """P(-reach < X < reach) of X ~ Cauchy(offset, scale), at least the smallest float64."""
-    share = ((reach - offset) / scale).atan() + ((reach + offset) / scale).atan()
-    return (share / math.pi).clamp(min=torch.finfo(torch.float64).tiny)
+def _below(ratio: Tensor) -> Tensor:
+    """1 far below a ratio of one, 0 far above: an indicator without a step."""
+    return 1 / (1 + ratio**_STEEPNESS)
 
 
 def as_float(values: Tensor) -> Tensor:

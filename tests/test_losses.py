@@ -406,10 +406,9 @@ def test_a_density_is_that_of_the_value_as_it_is_read(dial: Dial) -> None:
     width = g / (2 * math.pi) * 0.01 * (42.5 * math.log(10) if dial.logarithmic else 1)
     answer = replace(answer, new=right, made=(right,))
     nll = pointer_nll(answer, target)
-    assert nll.item() == pytest.approx(math.log(math.pi * width), abs=0.6)  # the turns' chances
-    assert nll.item() > math.log(math.pi * width)
+    assert nll.item() == pytest.approx(math.log(math.pi * width), abs=1e-3)
     blind = Cauchy(_double(43.0), _double(2.0)).log_prob(_double(42.5)).item()
-    assert pointer_nll(_unread(answer), target).item() == pytest.approx(-blind, abs=0.1)
+    assert pointer_nll(_unread(answer), target).item() == pytest.approx(-blind, abs=0.02)
 
 
 @pytest.mark.parametrize("made", MADE)
