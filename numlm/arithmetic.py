@@ -46,9 +46,6 @@ _SOFT, _SHARP = 3.0, 8.0
 # Biases as long as what random weights make of a state of size one: scores start at about a half.
 # A sum of all is soon told apart from another sum, where one of none had to be found first.
 _START = 3**-0.5
-# Where nothing is to be made, trying to is noise, of as many hands as there are. The backbone
-# learns a tenth from it: restating does not suffer, and operations are still told apart.
-_TO_BACKBONE = 0.1
 _LEAST = 1e-12  # size of a sum of nothing
 _SHORTEST = 1e-6  # hand that still points somewhere
 _LOG_SCALES = (-9.0, 4.0)
@@ -117,7 +114,6 @@ class Arithmetic(nn.Module):
             keys: (B, K, 2 H) of the numbers.
             numbers: The numbers of the texts.
         """
-        asking, keys = (_with_less_gradient(states) for states in (asking, keys))
         made = []
         for operation, choice, certainty in zip(
             OPERATIONS, self.choices, self.certainty(asking).split(2, dim=-1), strict=True
@@ -126,11 +122,6 @@ class Arithmetic(nn.Module):
             soft = _SOFT if self.training else _SHARP
             made.append(_make(operation, scores, soft, numbers.values, certainty))
         return tuple(made)
-
-
-def _with_less_gradient(states: Tensor) -> Tensor:
-    """The same states, that learn less from what follows."""
-    return states.detach() + _TO_BACKBONE * (states - states.detach())
 
 
 def _make(

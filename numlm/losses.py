@@ -2,7 +2,8 @@
 
     value loss    Cauchy NLL of V + 1/2 * sum of the hands' wrapped Cauchy NLL (v != 0); or V's
                   CRPS in units of 10^M in place of its NLL
-    made loss     the same of the sum, the mean and the product of the text's numbers
+    made loss     the same of the sum, the mean and the product of the text's numbers, where there
+                  are two and none of them is the target
     pointer loss  -log of the probability of the right copies; where there are none, of the density
                   of the mixture of new and made values and of what lies near the text's numbers
 
@@ -21,6 +22,8 @@ from numlm.estimate import as_float
 from numlm.number_head import NumberAnswer
 
 HAND_WEIGHT = 0.5
+MADE_WEIGHT = 0.3
+_FEWEST = 2  # numbers that something is made from
 
 # Loss (B, A) of new values, from the head's outputs and the true values (B, A).
 ValueLoss = Callable[[NumberAnswer, Tensor], Tensor]
@@ -79,12 +82,16 @@ def made_loss(answer: NumberAnswer, targets: Tensor) -> Tensor:
     scales that are learned, an operation that is found first has a gradient thirty times that of
     the others and keeps them from being found. The scales are learned beside it.
 
+    Where nothing is to be made, trying to is noise, of as many hands as there are, and restating
+    suffers. So nothing is learned from copies or where there are not two numbers, and the rest has
+    a small weight, which only the backbone feels: the choices' own steps do not hang on it.
+
     Args:
         answer: The head's outputs at (B, A) positions.
         targets: (B, A) float64, the true values.
 
     Returns:
-        (B, A) nats (the hands' without their constants); lower is better.
+        (B, A) nats (the hands' without their constants), weighted.
     """
     loss = torch.zeros_like(answer.near_log_scale)
     for made in answer.made:
@@ -92,7 +99,8 @@ def made_loss(answer: NumberAnswer, targets: Tensor) -> Tensor:
         fixed = replace(made, hands=made.hands.detach())
         hands = alike.hands_nll(targets) + fixed.hands_nll(targets)
         loss = loss + made.nll(targets) + HAND_WEIGHT * hands
-    return loss
+    several = answer.visible.sum(-1) >= _FEWEST
+    return MADE_WEIGHT * loss * (several & ~answer.equals(targets).any(-1))
 
 
 def _own_nll(answer: NumberAnswer, targets: Tensor) -> Tensor:
@@ -120,7 +128,7 @@ def pointer_nll(answer: NumberAnswer, targets: Tensor) -> Tensor:
         (B, A) nats; lower is better.
     """
     estimates, copied, near = answer.split_pointer()
-    equal = (targets[..., None] == answer.values[:, None, :]) & torch.isfinite(copied)  # (B, A, K)
+    equal = answer.equals(targets)
     copy_nll = -copied.masked_fill(~equal, float("-inf")).logsumexp(-1)
     own_density = -_own_nll(answer, targets)
     density = torch.cat([estimates + own_density, near - answer.near_nll(targets)], dim=-1)

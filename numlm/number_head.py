@@ -65,6 +65,16 @@ class NumberAnswer:
         """The new value and those that are made."""
         return (self.new, *self.made)
 
+    @property
+    def visible(self) -> Tensor:
+        """(B, A, K) bool, which numbers every position may look at."""
+        _, copied, _ = self.split_pointer()
+        return torch.isfinite(copied)
+
+    def equals(self, targets: Tensor) -> Tensor:
+        """(B, A, K) bool, which of the numbers in sight are the targets (B, A) float64."""
+        return (targets[..., None] == self.values[:, None, :]) & self.visible
+
     def near_nll(self, targets: Tensor) -> Tensor:
         """Negative log-densities (B, A, K) of targets (B, A) float64 near each number, in nats."""
         scale = self.near_log_scale.exp()[..., None]

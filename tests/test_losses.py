@@ -15,6 +15,7 @@ from numlm.distributions import cauchy_crps
 from numlm.estimate import Estimate
 from numlm.losses import (
     HAND_WEIGHT,
+    MADE_WEIGHT,
     Term,
     ValueLoss,
     made_loss,
@@ -67,6 +68,12 @@ def _answer(
         pointer=shares.log().to(dtype)[None],
         values=torch.tensor([values or []], dtype=torch.float64),
     )
+
+
+def _made_answer(positions: int = 4) -> NumberAnswer:
+    """Of two numbers in sight, 77.5 and -8, a sum and a product are made."""
+    made = (LINEAR_DIAL, FINE_LOG_DIAL)
+    return _answer(positions, [[1 / 7] * 7] * positions, [77.5, -8.0], made=made)
 
 
 def _with_new(answer: NumberAnswer, **outputs: Tensor) -> NumberAnswer:
@@ -144,7 +151,7 @@ def _naive_made(answer: NumberAnswer, targets: Tensor) -> list[float]:
         alike = _naive_hands(made, targets, scale=1.0)
         for a in range(len(result)):
             result[a] += cauchy[a] + HAND_WEIGHT * (alike[a] + own[a])
-    return result
+    return [MADE_WEIGHT * value for value in result]
 
 
 def test_a_term_divides_once() -> None:
@@ -181,7 +188,7 @@ def test_value_nll_is_that_of_the_distributions(targets: list[float]) -> None:
 )
 def test_made_loss_is_that_of_the_distributions(targets: list[float]) -> None:
     """Of all that is made, the hands of zero on the axis of the value among them."""
-    answer, values = _answer(made=(LINEAR_DIAL, FINE_LOG_DIAL)), _double(*targets)[None]
+    answer, values = _made_answer(), _double(*targets)[None]
     loss = made_loss(answer, values)
     assert loss.shape == (1, 4)
     assert loss.dtype == torch.float32
@@ -190,7 +197,7 @@ def test_made_loss_is_that_of_the_distributions(targets: list[float]) -> None:
 
 def test_what_is_taken_is_learned_at_a_scale_of_one_and_the_scales_beside_it() -> None:
     """And by no way else: neither through what is read nor through each other."""
-    answer, values = _answer(3, made=(LINEAR_DIAL, FINE_LOG_DIAL)), _double(42.5, -0.1, 0.0)[None]
+    answer, values = _made_answer(3), _double(42.5, -0.1, 0.0)[None]
     new, *made = answer.estimates
     leaves = [getattr(m, name).requires_grad_() for m in made for name in PARTS]
     leaves += [getattr(new, name).requires_grad_() for name in PARTS]
@@ -199,7 +206,10 @@ def test_what_is_taken_is_learned_at_a_scale_of_one_and_the_scales_beside_it() -
     for i, estimate in enumerate(made):
         alike = replace(estimate, hand_scales=torch.ones_like(estimate.hand_scales))
         learned = (estimate.nll(values) + HAND_WEIGHT * alike.hands_nll(values)).sum()
-        scales = HAND_WEIGHT * estimate.hands_nll(values).sum()
+        learned, scales = (
+            MADE_WEIGHT * learned,
+            MADE_WEIGHT * HAND_WEIGHT * estimate.hands_nll(values).sum(),
+        )
         *leaves, hand_scales = (getattr(estimate, name) for name in PARTS)
         expected = (
             *torch.autograd.grad(learned, leaves),
@@ -210,13 +220,33 @@ def test_what_is_taken_is_learned_at_a_scale_of_one_and_the_scales_beside_it() -
             torch.testing.assert_close(one, other, msg=name)
 
 
+@pytest.mark.parametrize(
+    ("values", "shares", "target", "learned"),
+    [
+        ([5.0, 7.0], [0.2] * 7, 12.0, True),
+        ([5.0, 7.0], [0.2] * 7, 7.0, False),  # a copy
+        ([5.0, 7.0], [0.2, 0.2, 0.2, 0.2, 0.0, 0.2, 0.0], 12.0, False),  # one is in sight
+        ([5.0, 7.0, 7.5], [0.1] * 5 + [0.0] + [0.1] * 2 + [0.0], 7.5, True),  # a copy out of sight
+        ([5.0], [0.2] * 5, 12.0, False),
+        ([], [0.2] * 3, 12.0, False),
+    ],
+)
+def test_to_make_values_is_learned_from_what_may_be_made(
+    values: list[float], shares: list[float], target: float, learned: bool
+) -> None:
+    answer = _answer(1, [shares], values, made=(LINEAR_DIAL, FINE_LOG_DIAL))
+    loss = made_loss(answer, _double(target)[None])
+    assert bool(loss) == learned
+    assert loss.isfinite().all()
+
+
 def test_where_nothing_is_made_nothing_is_lost() -> None:
     assert made_loss(_answer(3), _double(1.0, 0.0, -5.0)[None]).tolist() == [[0.0] * 3]
 
 
 def test_new_values_have_their_own_loss() -> None:
     """What is made does not enter it."""
-    answer = _answer(made=(LINEAR_DIAL, FINE_LOG_DIAL))
+    answer = _made_answer()
     values = _double(42.5, -42.5, 0.0, 1e-5)[None]
     for i in range(2):
         made = list(answer.made)
