@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from numlm import clock
+from numlm.arithmetic import OPERATIONS
 from numlm.reading import WINDOW
 from numlm.vocabulary_loss import tile_size
 
@@ -22,7 +23,9 @@ FLOAT, HALF, INDEX = 4, 2, 8  # bytes of float32, bfloat16 and int64
 # Sizes of `numlm.number_head.NumberHead` as it is by default.
 _READING, _POINTER, _MLP, _OUTPUTS = 6 * 32, 2 * 128, 256, 31
 _READ = 6 * clock.FEATURES
-_READING_ALTERNATIVES, _POINTER_ALTERNATIVES = 6, 1
+_READING_ALTERNATIVES, _POINTER_ALTERNATIVES = 6, 1 + len(OPERATIONS)
+_CHOICE = 2 * 32  # of an operation: queries of plus and of minus
+_CERTAINTY = 2 * len(OPERATIONS)  # outputs: scales of what is made
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,11 +154,13 @@ def number_parameters(shape: Shape, mode: Mode) -> int:
     attention = (hidden + 1) * (_READING_ALTERNATIVES + _POINTER_ALTERNATIVES) + (
         _READING + _POINTER
     ) * (hidden + 1 + 2 * hidden)
+    arithmetic = len(OPERATIONS) * _CHOICE * (hidden + 1 + 2 * hidden + 1)
+    arithmetic += (hidden + 1) * _CERTAINTY
     values = (inputs + 1) * (_OUTPUTS + _MLP) + (_MLP + 1) * _OUTPUTS
     return (
         hidden * (clock.FEATURES + 1)  # number embedding
         + hidden * hidden + hidden + 1  # abduction
-        + hidden + 1 + attention + values  # number head
+        + hidden + 1 + attention + arithmetic + values  # number head
         + (shape.rows if mode.one_vs_rest else 0)
         + (hidden if mode.lora_rank else 0)
     )  # fmt: skip
@@ -267,7 +272,26 @@ def kept_numbers(shape: Shape, piece: Piece) -> int:
     number = 2 * WINDOW * hidden + 3 * hidden + _READING + _POINTER
     asking = 2 * hidden + 2 * (hidden + 1 + _READ) + _READING + _POINTER + 2 * _MLP
     masked = (hidden + 1 + _READ) * _OUTPUTS  # weights of the skip
-    return FLOAT * (piece.texts * (piece.numbers * number + asked * asking) + masked)
+    kept = piece.texts * (piece.numbers * number + asked * asking) + masked
+    return FLOAT * (kept + piece.texts * _kept_arithmetic(piece.numbers, asked))
+
+
+def _kept_arithmetic(numbers: int, asked: int) -> int:
+    """Floats that are kept of a text to make values: most of them of every pair.
+
+    A pair has twice, soft and sharp, three scores, their probabilities and what is made of these.
+    Of every hand it has the cosine and sine that it turns by, two floats and the same as one
+    complex number; and of the products of two, four, ... of these, as many again, each before and
+    after it is made a unit long, and its length twice. The hands that a number has are those of
+    every pair where it is divided by how many are taken.
+    """
+    pair = number = asking = 0
+    for operation in OPERATIONS:
+        hands = len(operation.dial.periods)
+        pair += 12 + 10 * hands + (2 * hands if operation.shared else 0)
+        number += 2 * _CHOICE + (0 if operation.shared else 2 * hands)
+        asking += 2 * _CHOICE + 8 * hands
+    return numbers * asked * pair + numbers * number + asked * asking
 
 
 def kept_rest(shape: Shape, piece: Piece, mode: Mode) -> int:

@@ -143,8 +143,7 @@ class NumberHead(nn.Module):
         reading_contrast: What the reading heads' queries start from is multiplied by this. At 1
             every head starts with a look at all numbers; at 8 each looks at a few of its own,
             which is sooner learned where an answer depends on many numbers.
-        arithmetic: Whether sums, means and products of the text's numbers are offered. Off, for
-            restating suffers from its loss (docs/number-head.md).
+        arithmetic: Whether sums, means and products of the text's numbers are offered.
     """
 
     coarse: Tensor
@@ -161,7 +160,7 @@ class NumberHead(nn.Module):
         value_hands: int = clock.HANDS,
         answer_hands: int = clock.HANDS,
         reading_contrast: float = 1.0,
-        arithmetic: bool = False,
+        arithmetic: bool = True,
     ) -> None:
         super().__init__()
         self.settings: dict[str, Any] = {

@@ -5,7 +5,6 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -460,9 +459,7 @@ def test_scales_stay_inside_their_bounds(trained: Arithmetic, certainty: float) 
 
 def _head() -> NumberHead:
     torch.manual_seed(0)
-    head = NumberHead(
-        HIDDEN, reading_heads=3, free_heads=1, reading_size=4, mlp_size=16, arithmetic=True
-    )
+    head = NumberHead(HIDDEN, reading_heads=3, free_heads=1, reading_size=4, mlp_size=16)
     with torch.no_grad():
         for parameter in head.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -532,9 +529,7 @@ def test_hands_of_many_numbers_are_still_unit_vectors_that_learn(count: int) -> 
 
 def test_gradients_of_the_made_loss_reach_every_parameter() -> None:
     torch.manual_seed(0)
-    head = NumberHead(
-        HIDDEN, reading_heads=3, free_heads=1, reading_size=4, mlp_size=16, arithmetic=True
-    )
+    head = NumberHead(HIDDEN, reading_heads=3, free_heads=1, reading_size=4, mlp_size=16)
     with torch.no_grad():
         head.mlp[-1].weight.normal_()
     answer = _answer(head, _THREE)
@@ -592,7 +587,7 @@ def _learn(model: NumberLM, steps: int, texts: int) -> None:
 @pytest.mark.slow
 def test_sums_and_differences_are_learned_from_a_few_thousand_texts() -> None:
     """Of numbers from -999.99 to 999.99, to the last decimal, on problems never seen."""
-    model = NumberLM.from_pretrained(EMBEDDED, number_head=partial(NumberHead, arithmetic=True))
+    model = NumberLM.from_pretrained(EMBEDDED)
     _learn(model, steps=100, texts=64)
     held_out = [_problem(random.Random(f"held out {i}")) for i in range(200)]
     batch = _batch(model.eval(), held_out)

@@ -1,7 +1,6 @@
 """What a step holds: recomputed layers, scores where labels ask, and what is said when it is short."""
 
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from numlm import vocabulary_loss
 from numlm.batch import Batch, Record, collate
 from numlm.heads import Latent, OneVsRestHead, SoftmaxHead, TokenHead
 from numlm.model import NumberLM
-from numlm.number_head import NumberHead
 from tests.test_lora import LORA
 from tests.test_model import EMBEDDED, NUMBERS, batch_of, make_folder, tiny_gpt2, tiny_llama
 from train import main
@@ -149,7 +147,7 @@ def test_scores_are_made_in_tiles_where_a_label_asks_only(
 
 @pytest.fixture
 def mixed_model() -> Iterator[tuple[NumberLM, Batch]]:
-    model = NumberLM.from_pretrained(EMBEDDED, number_head=partial(NumberHead, arithmetic=True))
+    model = NumberLM.from_pretrained(EMBEDDED)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         yield model, batch_of(model, NUMBERS)
 

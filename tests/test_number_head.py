@@ -539,15 +539,15 @@ def test_settings_rebuild_the_head(trained: NumberHead) -> None:
         assert torch.equal(outputs[name], tensor), name
 
 
-def test_a_head_makes_values_if_it_is_told_to() -> None:
+def test_a_head_makes_values_unless_it_is_told_not_to() -> None:
     """Sums on the dial of the value, products on that of its logarithm."""
     numbers = _numbers([[2.0, 3.0]])
-    answer = NumberHead(HIDDEN, arithmetic=True)(_latent(), numbers)
+    answer = NumberHead(HIDDEN)(_latent(), numbers)
     dials = [made.dial for made in answer.made]
     assert dials == [operation.dial for operation in OPERATIONS]
     assert {LINEAR_DIAL, FINE_LOG_DIAL} == set(dials)
     assert answer.pointer.shape == (1, 1, 1 + len(OPERATIONS) + 4)
-    plain = NumberHead(HIDDEN)
+    plain = NumberHead(HIDDEN, arithmetic=False)
     answer = plain(_latent(), numbers)
     assert answer.made == ()
     assert answer.pointer.shape == (1, 1, 1 + 4)
