@@ -26,7 +26,7 @@ HANDS = len(PERIODS)
 MAGNITUDE, SIGN, IS_ZERO, IS_NONZERO, FIRST_HAND = 0, 1, 2, 3, 4
 FEATURES = FIRST_HAND + 2 * HANDS
 MAGNITUDE_UNIT = 6.0
-RESOLVED = 0.3  # a hand is read when what is known is within this share of its period
+_RESOLVED = 0.3  # a hand is read when what is known is within this share of its period
 LARGEST = 1e24  # beyond it a float64 has no digits that any hand could show
 _FARTHEST = 50.0  # |L| beyond which the longest hand has gone round
 
@@ -47,27 +47,14 @@ class Dial:
         """Unit vectors (..., J, 2) in float32 of values (...), float64 and finite."""
         values = values.double()
         exists = values != 0 if self.logarithmic else torch.ones_like(values, dtype=torch.bool)
-        place, _ = self.place(values)
+        if self.logarithmic:
+            place = values.abs().where(exists, 1.0).log10()
+        else:
+            place = values.clamp(-LARGEST, LARGEST)
         periods = torch.tensor(self.periods, dtype=torch.float64, device=values.device)
         angles = 2 * math.pi * torch.remainder(place[..., None] / periods, 1.0)
         hands = torch.stack([angles.cos(), angles.sin()], dim=-1) * exists[..., None, None]
         return hands.float()
-
-    def place(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Places (...) of values (...) float64 on the axis, and its unit there in that of values.
-
-        Of zero, which has no place on a logarithmic axis, that of one.
-        """
-        if self.logarithmic:
-            sizes = values.abs().where(values != 0, 1.0)
-            return sizes.log10(), sizes * math.log(10)
-        return values.clamp(-LARGEST, LARGEST), torch.ones_like(values)
-
-    def turns(self, hands: Tensor, values: Tensor) -> Tensor:
-        """How far hands (..., J, 2) stand from those of values: (..., J) float64, up to 1/2."""
-        x, y = hands.double().unbind(-1)
-        true_x, true_y = self.hands(values)[..., : hands.shape[-2], :].double().unbind(-1)
-        return torch.atan2(y * true_x - x * true_y, x * true_x + y * true_y) / (2 * math.pi)
 
     def read(
         self, loc: Tensor, scale: Tensor, hands: Tensor, hand_scales: Tensor
@@ -91,16 +78,17 @@ class Dial:
         """
         loc, scale, hands, hand_scales = (t.double() for t in (loc, scale, hands, hand_scales))
         certain = torch.ones_like(loc, dtype=torch.bool)
+        v, w = loc, scale
         if self.logarithmic:
             certain = scale < loc.abs()  # otherwise not even the sign is known
-        v, unit = self.place(loc)
-        w = scale / unit
+            size = loc.abs().clamp(min=torch.finfo(torch.float64).tiny)
+            v, w = size.log10(), scale / (size * math.log(10))
         phases = torch.atan2(hands[..., 1], hands[..., 0]) / (2 * math.pi)
         read = torch.zeros_like(certain)
         for j, period in enumerate(self.periods[: hands.shape[-2]]):
             candidate = v + period * _centred(phases[..., j] - v / period)
             width = hand_scales[..., j] / (2 * math.pi) * period
-            take = certain & (w < RESOLVED * period) & (width < w)
+            take = certain & (w < _RESOLVED * period) & (width < w)
             v, w = torch.where(take, candidate, v), torch.where(take, width, w)
             read |= take
         if self.logarithmic:

@@ -5,14 +5,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from numlm.clock import LARGEST, RESOLVED, Dial
+from numlm.clock import LARGEST, Dial
 from numlm.distributions import cauchy_nll, wrapped_cauchy_nll
 
 MAGNITUDE_LIMIT = 13.0
 _WRITTEN = 1e-6
-_STEEPNESS = 32  # of slopes in place of steps: rounding is a millionth of their width
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,60 +53,14 @@ class Estimate:
         )
 
     @torch.no_grad()
-    def sharp_nll(self, targets: Tensor) -> Tensor:
+    def read_nll(self, targets: Tensor) -> Tensor:
         """Negative log-density (B, A) at targets of what is read, in nats; without gradients.
 
-        Reading a dial has steps, on either side of which rounding may fall. Here each step is a
-        slope: a reading goes on to a hand by so much as what is known resolves its period, and is
-        on the right turn by so much as what is known is near the target. On a wrong turn the
-        density is that of a Cauchy one period away. Results are written with some of their digits:
-        nothing is narrower than a millionth of the value.
+        Results are written with some of their digits: it is a millionth of the value wide or more.
         """
-        targets = targets.clamp(-LARGEST, LARGEST)
-        power = 10.0 ** self.magnitude.double()
-        loc, scale = power * self.signed, power * self.log_scale.double().exp()
+        loc, scale = self.read()
         scale = torch.maximum(scale, _WRITTEN * loc.abs())
-        place, unit = self.dial.place(loc)  # of the axis, in units of the value
-        true_place, true_unit = self.dial.place(targets)
-        turns = self.dial.turns(self.hands, targets)
-        periods = torch.tensor(
-            self.dial.periods[: turns.shape[-1]], dtype=torch.float64, device=loc.device
-        )
-        of_hands = self.hand_scales.double() / (2 * math.pi) * periods
-        widths = torch.cat([(scale / unit)[..., None], of_hands], dim=-1)
-        widths = torch.maximum(widths, (_WRITTEN * loc.abs() / unit)[..., None])
-        widths, which = widths.cummin(-1)  # of what is known after each hand
-        offsets = torch.cat([(place - true_place)[..., None], turns * periods], dim=-1)
-        offsets = offsets.gather(-1, which)
-
-        goes_on = _below(widths[..., :-1] / (RESOLVED * periods))
-        on_turn = _below(offsets[..., :-1] / (periods / 2))
-        if self.dial.logarithmic and len(periods):  # where the sign must be known, and right
-            exists = (targets != 0) & (loc != 0)
-            goes_on[..., 0] *= exists * _below(scale / loc.abs().where(loc != 0, 1.0))
-            on_turn[..., 0] *= targets.sign() == loc.sign()
-        stops = 1 - functional.pad(goes_on, (0, 1))
-        reached = functional.pad(goes_on.cumprod(-1), (1, 0), value=1.0)
-        rightly = functional.pad(on_turn.cumprod(-1), (1, 0), value=1.0)
-        last = (reached * stops * widths.log()).sum(-1, keepdim=True).exp()
-        right = -cauchy_nll(offsets, torch.zeros_like(offsets), widths)
-        wrong = -cauchy_nll(periods.expand_as(turns), torch.zeros_like(turns), last)
-        right = right - functional.pad(true_unit.log()[..., None].expand_as(turns), (1, 0))
-        right[..., 0] = -cauchy_nll(targets, loc, scale)
-        wrong = wrong - true_unit.log()[..., None]
-        density = torch.cat(
-            [
-                right + (reached * rightly * stops).log(),
-                wrong + (reached[..., 1:] * rightly[..., :-1] * (1 - on_turn)).log(),
-            ],
-            dim=-1,
-        )
-        return -density.logsumexp(-1).float()
-
-
-def _below(ratio: Tensor) -> Tensor:
-    """1 far below a ratio of one, 0 far above: an indicator without a step."""
-    return 1 / (1 + ratio**_STEEPNESS)
+        return cauchy_nll(targets.clamp(-LARGEST, LARGEST), loc, scale).float()
 
 
 def as_float(values: Tensor) -> Tensor:

@@ -110,7 +110,7 @@ def _own_nll(answer: NumberAnswer, targets: Tensor) -> Tensor:
     """
     if not answer.made:
         return answer.new.nll(targets).detach()[..., None]
-    return torch.stack([estimate.sharp_nll(targets) for estimate in answer.estimates], dim=-1)
+    return torch.stack([estimate.read_nll(targets) for estimate in answer.estimates], dim=-1)
 
 
 def pointer_nll(answer: NumberAnswer, targets: Tensor) -> Tensor:

@@ -91,11 +91,11 @@ def _unread(answer: NumberAnswer) -> NumberAnswer:
 
 
 def _density(answer: NumberAnswer, target: float, a: int = 0) -> float:
-    """Of new and made values, each by its share: the sharp one, or the Cauchy of a single one."""
+    """Of new and made values, each by its share: of what is read, or the Cauchy of a single one."""
     density = 0.0
     targets = torch.full_like(answer.new.signed, target, dtype=torch.float64)
     for i, estimate in enumerate(answer.estimates):
-        nll = estimate.sharp_nll(targets) if answer.made else estimate.nll(targets)
+        nll = estimate.read_nll(targets) if answer.made else estimate.nll(targets)
         share = answer.pointer[0, a, i].double().exp().item()
         density += share * math.exp(-nll[0, a].item())
     return density
@@ -438,7 +438,7 @@ def test_a_density_is_that_of_the_value_as_it_is_read(dial: Dial) -> None:
     nll = pointer_nll(answer, target)
     assert nll.item() == pytest.approx(math.log(math.pi * width), abs=1e-3)
     blind = Cauchy(_double(43.0), _double(2.0)).log_prob(_double(42.5)).item()
-    assert pointer_nll(_unread(answer), target).item() == pytest.approx(-blind, abs=0.02)
+    assert pointer_nll(_unread(answer), target).item() == pytest.approx(-blind, abs=1e-5)
 
 
 @pytest.mark.parametrize("made", MADE)
