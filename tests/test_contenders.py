@@ -113,6 +113,15 @@ def test_an_answer_does_not_hang_on_the_prompts_beside_it(trained: Trained) -> N
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5, equal_nan=True)
 
 
+def test_digits_are_learned_from_where_they_are_asked_for() -> None:
+    """The space before them is left to the model; without it in the loss it is soon forgotten."""
+    contender = Digits(FOLDER)
+    [(ids, start)] = contender.encode([Text("12 + 30 = 42", (2,), whole=False)])
+    assert contender.base.decode(ids[start:]) == " 42<|endoftext|>"
+    [(ids, start)] = contender.encode([Text("12 + 30 = 42", (2,))])
+    assert start == 0
+
+
 def test_added_parameters_are_those_beside_the_backbone(trained: Trained) -> None:
     own = len(list(load(FOLDER).parameters()))  # tables may have more rows
     added = {id(parameter) for parameter in trained.contender.added()}

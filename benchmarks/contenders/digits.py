@@ -23,18 +23,22 @@ class Digits(Contender):
         self.backbone = load(folder)
 
     def encode(self, texts: Sequence[Text]) -> list[tuple[list[int], int]]:
-        """Token ids, and the first of them that is learned."""
+        """Token ids, and the first of them that is learned.
+
+        Of an answer also the space before it, from where it is asked for (`DigitWriter`).
+        """
         encoded = self.base(
             [text.text for text in texts], add_special_tokens=False, return_offsets_mapping=True
         )
+        starts = [len(text.text[: text.start].rstrip(" ")) for text in texts]
         end = self.base.eos_token_id
         return [
             (
                 [*ids, end],
-                next((i for i, (_, stop) in enumerate(places) if stop > text.start), len(ids)),
+                next((i for i, (_, stop) in enumerate(places) if stop > start), len(ids)),
             )
-            for text, ids, places in zip(
-                texts, encoded["input_ids"], encoded["offset_mapping"], strict=True
+            for start, ids, places in zip(
+                starts, encoded["input_ids"], encoded["offset_mapping"], strict=True
             )
         ]
 
