@@ -59,6 +59,17 @@ SHOWN = {
     "diabetes": ("rmse_all", "median_relative_error", "crps", "coverage_80"),
 }
 NOISY = "noisy_readings"  # nobody can be right to every digit there
+# What is shown of ablations: figures of the mixed task's sets, averaged over each column's.
+_COMPUTED = ("addition", "subtraction", "multiplication", "division", "mean")
+ABLATION_COLUMNS = {
+    "restating, % right": ("right", ("basic", "extreme_values", "boundary_values")),
+    "questions, % right": ("right", ("question_answering",)),
+    "noisy readings, CRPS": ("crps", (NOISY,)),
+    "80 % intervals hold, %": ("coverage_80", (NOISY,)),
+    "arithmetic near, % right": ("right", tuple(f"{name}, near" for name in _COMPUTED)),
+    "far, % right": ("right", tuple(f"{name}, far" for name in _COMPUTED)),
+    "deviation, relative error": ("median_relative_error", ("deviation, near",)),
+}
 COSTS = ("tokens_per_number", "added_parameters", "ms_a_step", "ms_an_answer")
 
 
@@ -107,6 +118,19 @@ def table(runs: Runs, figure: str) -> str:
         ]
         if any(set(each) - set("- /") for each in cells):
             lines.append(f"| {contender} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def ablation_table(runs: Runs) -> str:
+    """Ours with one thing taken away or exchanged, in Markdown."""
+    columns = list(ABLATION_COLUMNS)
+    lines = [f"| | | {' | '.join(columns)} |", "|---|---|" + "--:|" * len(columns)]
+    for name, mine in runs.items():
+        cells = []
+        for figure, sets in ABLATION_COLUMNS.values():
+            by_seed = zip(*(values(mine, one, figure) for one in sets), strict=True)
+            cells.append(cell([statistics.fmean(found) for found in by_seed]))
+        lines.append(f"| {name} | {DESCRIPTIONS[name]} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -202,7 +226,8 @@ def tables(folder: Path = RESULTS) -> dict[str, str]:
         found |= {f"{task}: {figure}": table(runs, figure) for figure in figures}
         found[f"{task}: costs"] = costs(runs)
         places[task] = standings(runs, figures)
-    return {"standings": standing_table(places), **found}
+    ablated = load(folder / "mixed.jsonl", **BUDGETS["mixed"]._asdict())
+    return {"standings": standing_table(places), **found, "ablations": ablation_table(ablated)}
 
 
 def fill(page: str, contents: dict[str, str]) -> str:

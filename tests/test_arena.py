@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import arena, arena_tables
+from benchmarks import arena, arena_charts, arena_tables
 from benchmarks.arena_tasks import OPERATIONS, TASKS, asked
 from benchmarks.contenders.base import LEVELS, Answers, Text
 
@@ -198,3 +198,32 @@ def test_two_kinds_of_a_set_are_in_one_column() -> None:
     text = arena_tables.table({"numlm": [{"sets": sets}]}, "right")
     assert text.splitlines()[0] == "| right to every digit, %: near / far | addition |"
     assert text.splitlines()[2] == "| numlm | 100 / 50 |"
+
+
+def test_ablations_are_averaged_over_sets_and_shown_by_seed() -> None:
+    def run(right: float) -> dict[str, object]:
+        sets = {name: {"right": right, "crps": 2.0, "coverage_80": 0.5, "median_relative_error": 0.0}
+                for _, names in arena_tables.ABLATION_COLUMNS.values() for name in names}  # fmt: skip
+        return {"sets": {**sets, "basic": {"right": 1.0}}}
+
+    row = arena_tables.ablation_table({"no-clock": [run(0.4), run(0.7)]}).splitlines()[2]
+    assert row.split(" | ")[2:5] == ["70 ± 10", "55 ± 15", "2"]
+
+
+def test_charts_are_drawn(tmp_path: Path) -> None:
+    figures = {"right": 0.5, "median_relative_error": 0.1}
+    for name, sets in {"addition": ["test"], "lengths": ["2 digits", "3 digits"]}.items():
+        budget = arena_tables.BUDGETS[name]._asdict()
+        lines = [
+            {"contender": contender, "seed": seed, **budget, "texts": texts,
+             "sets": dict.fromkeys(sets, figures)}
+            for contender in ("numlm", "fone") for seed in (0, 1)
+            for texts in {budget["texts"], 1600}
+        ]  # fmt: skip
+        file = tmp_path / f"{name}.jsonl"
+        file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    arena_charts.main(["--results", str(tmp_path), "--out", str(tmp_path / "charts")])
+    for name in ("arena_texts.png", "arena_digits.png"):
+        assert (tmp_path / "charts" / name).stat().st_size > 10_000
+    lines = arena_charts.against_texts(arena_tables.load(tmp_path / "addition.jsonl"), "right")
+    assert lines["fone"] == {1600: [50.0, 50.0], 12800: [50.0, 50.0]}
