@@ -279,25 +279,30 @@ def kept_numbers(shape: Shape, piece: Piece) -> int:
 def _kept_arithmetic(numbers: int, asked: int) -> int:
     """Floats that are kept of a text to make values: most of them of every pair.
 
-    A pair has twice, soft and sharp, three scores, their probabilities and what is made of these.
-    Of every hand it has the cosine and sine that it turns by, two floats and the same as one
-    complex number; and of the products of two, four, ... of these, as many again, each before and
-    after it is made a unit long, and its length twice. The hands that a number has are those of
+    A pair has three scores' probabilities and what is made of these. Of every hand it has the
+    cosine and sine that it turns by, the same as a complex number, and of the products of two,
+    four, ... of these, as many again; and their lengths. The hands that a number has are those of
     every pair where it is divided by how many are taken.
     """
     pair = number = asking = 0
     for operation in OPERATIONS:
         hands = len(operation.dial.periods)
-        pair += 12 + 10 * hands + (2 * hands if operation.shared else 0)
+        pair += 5 + 7 * hands + (2 * hands if operation.shared else 0)
         number += 2 * _CHOICE + (0 if operation.shared else 2 * hands)
-        asking += 2 * _CHOICE + 8 * hands
+        asking += 2 * _CHOICE + 3 * hands
     return numbers * asked * pair + numbers * number + asked * asking
 
 
 def kept_rest(shape: Shape, piece: Piece, mode: Mode) -> int:
-    """Bytes that the final norm, abduction and number embedding keep, in float32."""
+    """Bytes that final norm, abduction, number embedding and losses keep, in float32.
+
+    Of the losses, those of what is made: twice of every hand.
+    """
     normalised = 0 if mode.lora_rank else shape.hidden
-    return FLOAT * piece.tokens * (2 * shape.hidden + normalised + clock.FEATURES + 4)
+    asked = piece.numbers if piece.asked is None else piece.asked
+    made = sum(10 + 8 * len(operation.dial.periods) for operation in OPERATIONS)
+    tokens = piece.tokens * (2 * shape.hidden + normalised + clock.FEATURES + 4)
+    return FLOAT * (tokens + piece.texts * asked * made)
 
 
 def kept(shape: Shape, piece: Piece, mode: Mode) -> int:
