@@ -95,10 +95,19 @@ def made_loss(answer: NumberAnswer, targets: Tensor) -> Tensor:
     """
     loss = torch.zeros_like(answer.near_log_scale)
     for made in answer.made:
-        alike = replace(made, hand_scales=torch.ones_like(made.hand_scales))
-        fixed = replace(made, hands=made.hands.detach())
-        hands = alike.hands_nll(targets) + fixed.hands_nll(targets)
-        loss = loss + made.nll(targets) + HAND_WEIGHT * hands
+        alike = replace(
+            made,
+            log_scale=torch.zeros_like(made.log_scale),
+            hand_scales=torch.ones_like(made.hand_scales),
+        )
+        fixed = replace(
+            made,
+            magnitude=made.magnitude.detach(),
+            signed=made.signed.detach(),
+            hands=made.hands.detach(),
+        )
+        for part in (alike, fixed):
+            loss = loss + part.nll(targets) + HAND_WEIGHT * part.hands_nll(targets)
     several = answer.visible.sum(-1) >= _FEWEST
     return MADE_WEIGHT * loss * (several & ~answer.equals(targets).any(-1))
 

@@ -143,14 +143,22 @@ def _naive_hands(estimate: Estimate, targets: Tensor, scale: float | None = None
     return result
 
 
+def _of_scale_one(made: Estimate) -> Estimate:
+    return replace(
+        made,
+        log_scale=torch.zeros_like(made.log_scale),
+        hand_scales=torch.ones_like(made.hand_scales),
+    )
+
+
 def _naive_made(answer: NumberAnswer, targets: Tensor) -> list[float]:
-    """The sum of the textbook losses of what is made: hands at a scale of one, and at their own."""
+    """The sum of the textbook losses of what is made, at scales of one and at their own."""
     result = [0.0] * targets.shape[1]
     for made in answer.made:
-        cauchy, own = _naive_cauchy(made, targets), _naive_hands(made, targets)
-        alike = _naive_hands(made, targets, scale=1.0)
-        for a in range(len(result)):
-            result[a] += cauchy[a] + HAND_WEIGHT * (alike[a] + own[a])
+        for part, scale in ((_of_scale_one(made), 1.0), (made, None)):
+            cauchy, hands = _naive_cauchy(part, targets), _naive_hands(made, targets, scale)
+            for a in range(len(result)):
+                result[a] += cauchy[a] + HAND_WEIGHT * hands[a]
     return [MADE_WEIGHT * value for value in result]
 
 
@@ -204,17 +212,17 @@ def test_what_is_taken_is_learned_at_a_scale_of_one_and_the_scales_beside_it() -
     found = torch.autograd.grad(made_loss(answer, values).sum(), leaves, allow_unused=True)
     assert found[-len(PARTS) :] == (None,) * len(PARTS), "of what is new nothing is learned here"
     for i, estimate in enumerate(made):
-        alike = replace(estimate, hand_scales=torch.ones_like(estimate.hand_scales))
-        learned = (estimate.nll(values) + HAND_WEIGHT * alike.hands_nll(values)).sum()
-        learned, scales = (
-            MADE_WEIGHT * learned,
-            MADE_WEIGHT * HAND_WEIGHT * estimate.hands_nll(values).sum(),
+        alike = _of_scale_one(estimate)
+        of_one, of_own = (
+            MADE_WEIGHT * (part.nll(values) + HAND_WEIGHT * part.hands_nll(values)).sum()
+            for part in (alike, estimate)
         )
-        *leaves, hand_scales = (getattr(estimate, name) for name in PARTS)
-        expected = (
-            *torch.autograd.grad(learned, leaves),
-            *torch.autograd.grad(scales, hand_scales),
-        )
+        at = {name: getattr(estimate, name) for name in PARTS}
+        places, scales = ("magnitude", "signed", "hands"), ("log_scale", "hand_scales")
+        learned = torch.autograd.grad(of_one, [at[name] for name in places])
+        beside = torch.autograd.grad(of_own, [at[name] for name in scales])
+        by_name = dict(zip((*places, *scales), (*learned, *beside), strict=True))
+        expected = [by_name[name] for name in PARTS]
         mine = found[i * len(PARTS) : (i + 1) * len(PARTS)]
         for name, one, other in zip(PARTS, mine, expected, strict=True):
             torch.testing.assert_close(one, other, msg=name)
