@@ -24,6 +24,10 @@ from numlm.number_head import NumberAnswer
 HAND_WEIGHT = 0.5
 MADE_WEIGHT = 0.3
 _FEWEST = 2  # numbers that something is made from
+# At which what is taken is learned: wide enough to be found, narrow enough not to be drawn to what
+# other operations make of the same numbers.
+_LOG_SIZE_SCALE = -2.0
+_HAND_SCALE = 0.3  # radians
 
 # Loss (B, A) of new values, from the head's outputs and the true values (B, A).
 ValueLoss = Callable[[NumberAnswer, Tensor], Tensor]
@@ -78,9 +82,9 @@ def value_crps(answer: NumberAnswer, targets: Tensor) -> Tensor:
 def made_loss(answer: NumberAnswer, targets: Tensor) -> Tensor:
     """Loss of the values that are made from the text's numbers, each as if it were the answer.
 
-    What is taken is learned from all hands alike, as if each had a scale of one radian: with the
-    scales that are learned, an operation that is found first has a gradient thirty times that of
-    the others and keeps them from being found. The scales are learned beside it.
+    What is taken is learned at scales that are given: with those that are learned, an operation
+    that is found first has a gradient a thousand times that of the others and keeps them from
+    being found. The learned scales are learned beside it.
 
     Where nothing is to be made, trying to is noise, of as many hands as there are, and restating
     suffers. So nothing is learned from copies or where there are not two numbers, and the rest has
@@ -97,8 +101,8 @@ def made_loss(answer: NumberAnswer, targets: Tensor) -> Tensor:
     for made in answer.made:
         alike = replace(
             made,
-            log_scale=torch.zeros_like(made.log_scale),
-            hand_scales=torch.ones_like(made.hand_scales),
+            log_scale=torch.full_like(made.log_scale, _LOG_SIZE_SCALE),
+            hand_scales=torch.full_like(made.hand_scales, _HAND_SCALE),
         )
         fixed = replace(
             made,

@@ -143,19 +143,19 @@ def _naive_hands(estimate: Estimate, targets: Tensor, scale: float | None = None
     return result
 
 
-def _of_scale_one(made: Estimate) -> Estimate:
+def _of_given_scales(made: Estimate) -> Estimate:
     return replace(
         made,
-        log_scale=torch.zeros_like(made.log_scale),
-        hand_scales=torch.ones_like(made.hand_scales),
+        log_scale=torch.full_like(made.log_scale, -2.0),
+        hand_scales=torch.full_like(made.hand_scales, 0.3),
     )
 
 
 def _naive_made(answer: NumberAnswer, targets: Tensor) -> list[float]:
-    """The sum of the textbook losses of what is made, at scales of one and at their own."""
+    """The sum of the textbook losses of what is made, at given scales and at their own."""
     result = [0.0] * targets.shape[1]
     for made in answer.made:
-        for part, scale in ((_of_scale_one(made), 1.0), (made, None)):
+        for part, scale in ((_of_given_scales(made), 0.3), (made, None)):
             cauchy, hands = _naive_cauchy(part, targets), _naive_hands(made, targets, scale)
             for a in range(len(result)):
                 result[a] += cauchy[a] + HAND_WEIGHT * hands[a]
@@ -203,7 +203,7 @@ def test_made_loss_is_that_of_the_distributions(targets: list[float]) -> None:
     assert loss[0].tolist() == pytest.approx(_naive_made(answer, values), rel=2e-4, abs=2e-4)
 
 
-def test_what_is_taken_is_learned_at_a_scale_of_one_and_the_scales_beside_it() -> None:
+def test_what_is_taken_is_learned_at_given_scales_and_their_own_beside_it() -> None:
     """And by no way else: neither through what is read nor through each other."""
     answer, values = _made_answer(3), _double(42.5, -0.1, 0.0)[None]
     new, *made = answer.estimates
@@ -212,7 +212,7 @@ def test_what_is_taken_is_learned_at_a_scale_of_one_and_the_scales_beside_it() -
     found = torch.autograd.grad(made_loss(answer, values).sum(), leaves, allow_unused=True)
     assert found[-len(PARTS) :] == (None,) * len(PARTS), "of what is new nothing is learned here"
     for i, estimate in enumerate(made):
-        alike = _of_scale_one(estimate)
+        alike = _of_given_scales(estimate)
         of_one, of_own = (
             MADE_WEIGHT * (part.nll(values) + HAND_WEIGHT * part.hands_nll(values)).sum()
             for part in (alike, estimate)
