@@ -38,7 +38,11 @@ class Operation(NamedTuple):
 SUM, MEAN = Operation(LINEAR_DIAL), Operation(LINEAR_DIAL, shared=True)
 PRODUCT = Operation(FINE_LOG_DIAL)
 OPERATIONS = (SUM, MEAN, PRODUCT)
-_SHARPNESS = 8.0  # a score of 1 is a choice with odds of exp(8) to 1
+# A score of 1 is a choice with odds of exp(3) to 1 while it is learned, and of exp(8) where it is
+# used. With exp(8) in learning too, an operation that is seldom asked for is not found once others
+# are: the way from plus to minus has a gradient of exp(-16). With exp(3) in use, what is not taken
+# leaks in with 5 %.
+_SOFT, _SHARP = 3.0, 8.0
 # Biases as long as what random weights make of a state of size one: scores start at about a half.
 # A sum of all is soon told apart from another sum, where one of none had to be found first.
 _START = 3**-0.5
@@ -82,10 +86,10 @@ class SignedChoice(nn.Module):
         return scores.masked_fill(~visible[:, :, None, :], float("-inf"))
 
 
-def _taken(scores: Tensor) -> tuple[Tensor, Tensor]:
+def _taken(scores: Tensor, sharpness: float) -> tuple[Tensor, Tensor]:
     """How far each number is taken (B, A, K) in [0, 1], and which way in [-1, 1]."""
     none = torch.zeros_like(scores[:, :, :1])
-    _, plus, minus = torch.cat([none, _SHARPNESS * scores], dim=2).softmax(2).unbind(2)
+    _, plus, minus = torch.cat([none, sharpness * scores], dim=2).softmax(2).unbind(2)
     return plus + minus, plus - minus
 
 
@@ -115,24 +119,31 @@ class Arithmetic(nn.Module):
             OPERATIONS, self.choices, self.certainty(asking).split(2, dim=-1), strict=True
         ):
             scores = choice(asking, keys, numbers.visible)
-            made.append(_make(operation, scores, numbers.values, certainty))
+            soft = _SOFT if self.training else _SHARP
+            made.append(_make(operation, scores, soft, numbers.values, certainty))
         return tuple(made)
 
 
-def _make(operation: Operation, scores: Tensor, values: Tensor, certainty: Tensor) -> Estimate:
+def _make(
+    operation: Operation, scores: Tensor, sharpness: float, values: Tensor, certainty: Tensor
+) -> Estimate:
     """Apply an operation to values (B, K) as scores (B, A, 2, K) take them."""
     values = values[:, None]
-    taken, way = _taken(scores)
+    learned, used = _taken(scores, sharpness), _taken(scores.detach(), _SHARP)
     if operation.shared:
-        values = values / (taken.detach() > 0.5).sum(-1, keepdim=True).clamp(min=1)
+        values = values / (used[0] > 0.5).sum(-1, keepdim=True).clamp(min=1)
     rough = _product if operation.dial.logarithmic else _sum
-    magnitude, signed = rough(taken, way, values)
+    # As it is used, with the gradient of a softer choice.
+    magnitude, signed = (
+        soft + (sharp - soft).detach()
+        for sharp, soft in zip(rough(*used, values), rough(*learned, values), strict=True)
+    )
     magnitude = magnitude.clamp(-MAGNITUDE_LIMIT, MAGNITUDE_LIMIT)
     return Estimate(
         magnitude=magnitude,
         signed=signed,
         log_scale=_between(*_LOG_SCALES, certainty[..., 0]),
-        hands=_turned(taken, way, operation.dial.hands(values)),
+        hands=_turned(*learned, operation.dial.hands(values)),
         hand_scales=_hand_scales(
             _between(*_LOG_ERRORS, certainty[..., 1]), magnitude, operation.dial
         ),

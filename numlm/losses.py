@@ -24,10 +24,7 @@ from numlm.number_head import NumberAnswer
 HAND_WEIGHT = 0.5
 MADE_WEIGHT = 0.3
 _FEWEST = 2  # numbers that something is made from
-# At which what is taken is learned: wide enough to be found, narrow enough not to be drawn to what
-# other operations make of the same numbers.
-_LOG_SIZE_SCALE = -2.0
-_HAND_SCALE = 0.3  # radians
+_LEAST_LOG_SCALE = -3.0  # of a rough size from which it is learned what to take
 
 # Loss (B, A) of new values, from the head's outputs and the true values (B, A).
 ValueLoss = Callable[[NumberAnswer, Tensor], Tensor]
@@ -82,9 +79,10 @@ def value_crps(answer: NumberAnswer, targets: Tensor) -> Tensor:
 def made_loss(answer: NumberAnswer, targets: Tensor) -> Tensor:
     """Loss of the values that are made from the text's numbers, each as if it were the answer.
 
-    What is taken is learned at scales that are given: with those that are learned, an operation
-    that is found first has a gradient a thousand times that of the others and keeps them from
-    being found. The learned scales are learned beside it.
+    What is taken is learned from all hands alike, as if each had a scale of one radian, and from
+    the rough size at a scale of e^-3 or more, which draws it to what it nearly explains. With
+    scales as small as they are learned, an operation that is found first has a gradient a thousand
+    times that of the others and keeps them from being found. They are learned beside it.
 
     Where nothing is to be made, trying to is noise, of as many hands as there are, and restating
     suffers. So nothing is learned from copies or where there are not two numbers, and the rest has
@@ -101,8 +99,8 @@ def made_loss(answer: NumberAnswer, targets: Tensor) -> Tensor:
     for made in answer.made:
         alike = replace(
             made,
-            log_scale=torch.full_like(made.log_scale, _LOG_SIZE_SCALE),
-            hand_scales=torch.full_like(made.hand_scales, _HAND_SCALE),
+            log_scale=made.log_scale.detach().clamp(min=_LEAST_LOG_SCALE),
+            hand_scales=torch.ones_like(made.hand_scales),
         )
         fixed = replace(
             made,

@@ -65,7 +65,7 @@ def _set_certainty(arithmetic: Arithmetic, certainty: float) -> None:
 
 
 def _make(
-    values: list[list[float]], signs: list[list[int]], score: float
+    values: list[list[float]], signs: list[list[int]], score: float, learning: bool = False
 ) -> dict[Operation, Estimate]:
     """What is made of (B, K) values that are taken with signs of 1, -1 and 0 (B, K).
 
@@ -75,8 +75,9 @@ def _make(
         values: The numbers of the texts.
         signs: Which are taken with plus, with minus and not at all.
         score: Of what is so; what is not has that score below zero.
+        learning: Whether choices are as they are while they are learned.
     """
-    arithmetic, table = Arithmetic(HIDDEN, 4), torch.tensor(signs)[:, None]
+    arithmetic, table = Arithmetic(HIDDEN, 4).train(learning), torch.tensor(signs)[:, None]
     scores = score * torch.stack([2.0 * (table == 1) - 1, 2.0 * (table == -1) - 1], dim=2)
     arithmetic.choices = nn.ModuleList(_Chosen(scores) for _ in OPERATIONS)
     _set_certainty(arithmetic, -1e4)
@@ -303,12 +304,13 @@ def _inputs() -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize(("learning", "odds"), [(True, 3.0), (False, 8.0)])
 def test_hands_turn_as_far_as_numbers_are_taken(
-    operation: Operation,
+    operation: Operation, learning: bool, odds: float
 ) -> None:
-    """With odds of up to exp(8) to 1."""
-    values, signs, score, odds = [[42.5, -1.25, 3.0]], [[1, -1, 0]], 0.2, 8.0
-    made = _make(values, signs, score)[operation]
+    """With odds of up to exp(3) to 1 in learning, where a choice is soft, and exp(8) in use."""
+    values, signs, score = [[42.5, -1.25, 3.0]], [[1, -1, 0]], 0.4
+    made = _make(values, signs, score, learning)[operation]
     chosen, other = math.exp(odds * score), math.exp(-odds * score)
     taken = [(chosen + other) / (1 + chosen + other)] * 2 + [2 * other / (1 + 2 * other)]
     way = [(chosen - other) / (1 + chosen + other), (other - chosen) / (1 + chosen + other), 0.0]
@@ -322,6 +324,15 @@ def test_hands_turn_as_far_as_numbers_are_taken(
         expected = [turned.real / abs(turned), turned.imag / abs(turned)]
         off = 1e-5 + 1e-14 / period  # float64 leaves the last ones open
         assert made.hands[0, 0, j].tolist() == pytest.approx(expected, abs=off)
+
+
+def test_size_and_sign_are_the_same_in_learning_and_in_use() -> None:
+    for values in ([[2.5, -4.0]], [[1e6, 3.0]]):
+        one, two = (_make(values, [[1, -1]], 0.4, learning) for learning in (True, False))
+        for operation in OPERATIONS:
+            assert torch.equal(one[operation].magnitude, two[operation].magnitude)
+            assert torch.equal(one[operation].signed, two[operation].signed)
+            assert not torch.equal(one[operation].hands, two[operation].hands)
 
 
 @torch.no_grad()

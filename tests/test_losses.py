@@ -146,8 +146,8 @@ def _naive_hands(estimate: Estimate, targets: Tensor, scale: float | None = None
 def _of_given_scales(made: Estimate) -> Estimate:
     return replace(
         made,
-        log_scale=torch.full_like(made.log_scale, -2.0),
-        hand_scales=torch.full_like(made.hand_scales, 0.3),
+        log_scale=made.log_scale.detach().clamp(min=-3.0),
+        hand_scales=torch.ones_like(made.hand_scales),
     )
 
 
@@ -155,7 +155,7 @@ def _naive_made(answer: NumberAnswer, targets: Tensor) -> list[float]:
     """The sum of the textbook losses of what is made, at given scales and at their own."""
     result = [0.0] * targets.shape[1]
     for made in answer.made:
-        for part, scale in ((_of_given_scales(made), 0.3), (made, None)):
+        for part, scale in ((_of_given_scales(made), 1.0), (made, None)):
             cauchy, hands = _naive_cauchy(part, targets), _naive_hands(made, targets, scale)
             for a in range(len(result)):
                 result[a] += cauchy[a] + HAND_WEIGHT * hands[a]
