@@ -44,14 +44,8 @@ _BATCH_ASKED = 100
 BUDGET = ("texts", "steps", "batch", "lr", "head_lr", "evaluated")
 
 
-def train(
-    model: Contender, texts: Sequence[Any], options: argparse.Namespace, seed: int
-) -> list[float]:
-    """Tune on batches of texts, the same in the same order for every contender.
-
-    Returns:
-        Seconds of every step.
-    """
+def train(model: Contender, texts: Sequence[Any], options: argparse.Namespace, seed: int) -> None:
+    """Tune on batches of texts, the same in the same order for every contender."""
     added = {id(parameter) for parameter in model.added()}
     groups = [
         {
@@ -64,40 +58,34 @@ def train(
     schedule = make_schedule(optimizer, options.steps, _WARMUP_RATIO)
     random = Random(seed)
     order: list[int] = []
-    seconds = []
     model.train()
     for _ in tqdm(range(options.steps), desc="Training", unit=" steps", leave=False):
         if len(order) < options.batch:
             order += random.sample(range(len(texts)), len(texts))
         batch, order = [texts[i] for i in order[: options.batch]], order[options.batch :]
-        start = time.perf_counter()
         model.loss(batch).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), _CLIP)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
-        seconds.append(time.perf_counter() - start)
-    return seconds
 
 
 @torch.no_grad()
-def ask(model: Contender, questions: Sequence[Question]) -> tuple[Answers, float]:
-    """Answers to questions, and the seconds that they took."""
+def ask(model: Contender, questions: Sequence[Question]) -> Answers:
+    """Answers to questions."""
     model.eval()
     order = sorted(range(len(questions)), key=lambda i: len(questions[i].prompt))
-    start = time.perf_counter()
     parts = []
     for first in range(0, len(order), _BATCH_ASKED):
         parts.append(
             model.answer([questions[i].prompt for i in order[first : first + _BATCH_ASKED]])
         )
-    seconds = time.perf_counter() - start
     back = torch.tensor(order).argsort()
     quantiles = [part.quantiles for part in parts if part.quantiles is not None]
     return Answers(
         torch.cat([part.values for part in parts])[back],
         torch.cat(quantiles)[back] if len(quantiles) == len(parts) else None,
-    ), seconds
+    )
 
 
 def is_right(value: float, truth: float) -> bool:
@@ -144,20 +132,14 @@ def run(
     torch.manual_seed(seed)
     model = EVERY[name](folder)
     model.prepare(task.training)
-    seconds = train(model, model.encode(task.training), options, seed)
-    sets, took, asked = {}, 0.0, 0
+    train(model, model.encode(task.training), options, seed)
+    sets = {}
     for set_name, questions in task.sets.items():
-        answers, spent = ask(model, questions)
-        took, asked = took + spent, asked + len(questions)
+        answers = ask(model, questions)
         truths = torch.tensor([question.truth for question in questions], dtype=torch.float64)
         sets[set_name] = figures(answers, truths)
     return {
         **circumstances(torch.device("cpu")),
-        "added_parameters": sum(p.numel() for p in model.added()),
-        "tokens_per_number": round(model.number_tokens(task.training[:500]), 2),
-        "ms_a_step": round(1e3 * sorted(seconds)[len(seconds) // 2], 1),
-        "training_seconds": round(sum(seconds), 1),
-        "ms_an_answer": round(1e3 * took / asked, 2),
         "sets": sets,
     }
 
@@ -214,13 +196,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if any(which.items() <= found.items() for found in load(file)):
                 continue
             task = task or TASKS[options.task](seed, options.texts, options.evaluated)
+            start = time.perf_counter()
             with tempfile.TemporaryDirectory() as folder:
                 found = run(name, task, backbone(task, seed, folder), seed, options)
             file.parent.mkdir(parents=True, exist_ok=True)
             with file.open("a", encoding="utf-8") as lines:
                 lines.write(json.dumps({**which, **found}, allow_nan=False) + "\n")
             right = {name: round(figures["right"], 3) for name, figures in found["sets"].items()}
-            print(f"{name}, seed {seed}, {found['training_seconds']} s: right {right}", flush=True)
+            seconds = time.perf_counter() - start
+            print(f"{name}, seed {seed}, {seconds:.0f} s: right {right}", flush=True)
 
 
 def load(file: Path) -> list[dict[str, Any]]:

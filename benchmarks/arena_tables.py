@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.arena_costs import ANSWER, STEP  # noqa: E402
 from benchmarks.arena_tasks import BUDGETS  # noqa: E402
 from benchmarks.contenders.registry import DESCRIPTIONS, EVERY  # noqa: E402
 
@@ -70,7 +71,6 @@ ABLATION_COLUMNS = {
     "far, % right": ("right", tuple(f"{name}, far" for name in _COMPUTED)),
     "deviation, relative error": ("median_relative_error", ("deviation, near",)),
 }
-COSTS = ("tokens_per_number", "added_parameters", "ms_a_step", "ms_an_answer")
 
 
 def load(file: Path, **budget: int) -> Runs:
@@ -134,14 +134,26 @@ def ablation_table(runs: Runs) -> str:
     return "\n".join(lines)
 
 
-def costs(runs: Runs) -> str:
-    """What every contender is and costs, in Markdown."""
+def costs(measured: dict[str, Any]) -> str:
+    """What every contender is and costs, in Markdown.
+
+    Args:
+        measured: What `benchmarks/arena_costs.py` found.
+    """
+    rows = {(row["part"], row["arm"]): row for row in measured["rows"]}
+    reference = measured["rows"][0]["arm"]
     lines = [
-        "| | | tokens a number | parameters added | ms a step | ms an answer |",
+        f"| | | tokens a number | parameters added | a step, times {reference}' "
+        f"| an answer, times {reference}' |",
         "|---|---|--:|--:|--:|--:|",
     ]
-    for name, mine in runs.items():
-        cells = [cell([float(run[cost]) for run in mine]) for cost in COSTS]
+    for name in EVERY:
+        if name not in measured["contenders"]:
+            continue
+        facts = measured["contenders"][name]
+        times = [f"{rows[part, name]['time_ratio'][0]:.2f}" for part in (STEP, ANSWER)]
+        added = f"{facts['added_parameters']:,}"
+        cells = [_number(facts["tokens_per_number"]), added, *times]
         lines.append(f"| {name} | {DESCRIPTIONS[name]} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -224,10 +236,15 @@ def tables(folder: Path = RESULTS) -> dict[str, str]:
     for task, figures in SHOWN.items():
         runs = load(folder / f"{task}.jsonl", **BUDGETS[task]._asdict())
         found |= {f"{task}: {figure}": table(runs, figure) for figure in figures}
-        found[f"{task}: costs"] = costs(runs)
         places[task] = standings(runs, figures)
+    measured = json.loads((folder / "costs.json").read_text(encoding="utf-8"))
     ablated = load(folder / "mixed.jsonl", **BUDGETS["mixed"]._asdict())
-    return {"standings": standing_table(places), **found, "ablations": ablation_table(ablated)}
+    return {
+        "standings": standing_table(places),
+        **found,
+        "costs": costs(measured),
+        "ablations": ablation_table(ablated),
+    }
 
 
 def fill(page: str, contents: dict[str, str]) -> str:
@@ -263,7 +280,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.page.write_text(fill(page, tables()), encoding="utf-8")
     else:
         runs = load(options.file)
-        print("\n\n".join([*(table(runs, figure) for figure in FIGURES), costs(runs)]))
+        print("\n\n".join(table(runs, figure) for figure in FIGURES))
 
 
 if __name__ == "__main__":

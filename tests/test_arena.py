@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import arena, arena_charts, arena_tables
+from benchmarks import arena, arena_charts, arena_costs, arena_tables
 from benchmarks.arena_tasks import OPERATIONS, TASKS, asked
 from benchmarks.contenders.base import LEVELS, Answers, Text
 
@@ -227,3 +227,17 @@ def test_charts_are_drawn(tmp_path: Path) -> None:
         assert (tmp_path / "charts" / name).stat().st_size > 10_000
     lines = arena_charts.against_texts(arena_tables.load(tmp_path / "addition.jsonl"), "right")
     assert lines["fone"] == {1600: [50.0, 50.0], 12800: [50.0, 50.0]}
+
+
+@pytest.mark.slow
+def test_costs_are_measured_in_turn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "costs.json"
+    arena_costs.main(["--contenders", "digits", "fone", "--rounds", "2", "--texts", "4",
+                      "--questions", "6", "--json", str(file)])  # fmt: skip
+    assert "an answer" in capsys.readouterr().out
+    measured = json.loads(file.read_text())
+    assert measured["questions"] == 6
+    lines = arena_tables.costs(measured).splitlines()
+    assert [line.split(" | ")[0] for line in lines[2:]] == ["| digits", "| fone"]
+    assert lines[2].endswith("| 0 | 1.00 | 1.00 |")
+    assert " | 1 | 193 | " in lines[3]
