@@ -5,7 +5,7 @@ addition, multiplication    the table of FoNE's appendix K, from random weights
 lengths      additions of up to four digits, asked for one to eight
 arithmetic   six operations on integers, decimals, negative numbers and mixed magnitudes; sizes
              as in training and beyond
-mixed        the scorecard's and arithmetic's texts in one model, two to one
+mixed        the scorecard's and arithmetic's texts in one model, as many of each
 diabetes     a table as sentences (`examples/diabetes.py`), one fold
 """
 
@@ -135,7 +135,7 @@ def arithmetic(seed: int, count: int, evaluated: int) -> Task:
 
 def mixed(seed: int, count: int, evaluated: int) -> Task:
     """The texts of the scorecard and of arithmetic in any order, and the sets of both."""
-    computed = arithmetic(seed, count // 3, evaluated)
+    computed = arithmetic(seed, count // 2, evaluated)
     told = scorecard(seed, count - len(computed.training), evaluated)
     training = [*told.training, *computed.training]
     Random(f"mixed/{seed}").shuffle(training)
@@ -252,6 +252,6 @@ BUDGETS: dict[str, Budget] = {
     "multiplication": Budget(12800, 32, 500),
     "lengths": Budget(12800, 32, 100),
     "arithmetic": Budget(25600, 64, 100),
-    "mixed": Budget(19200, 48, 100),
+    "mixed": Budget(25600, 64, 100),
     "diabetes": Budget(6400, 32, 200),
 }

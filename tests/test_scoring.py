@@ -54,7 +54,7 @@ def eager() -> NumberLM:
     with torch.no_grad():
         for parameter in model.number_head.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
-        model.number_head.pointer.alternative.bias.sub_(2.0)
+        model.number_head.pointer.alternative.bias.sub_(3.5)
     latent = model(_batch(model, TEXTS))
     scores = model.token_scores(latent).detach()
     num_id = model.tokenizer.num_token_id
