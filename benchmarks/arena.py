@@ -6,8 +6,8 @@ r"""The arena: ways of teaching numbers on the same backbone, data, optimizer, s
 
 A run that has ended is a line of the task's file in `--out` and is not run again, so that a
 comparison can be stopped and gone on with, by several processes too. Contenders are in
-`benchmarks/contenders/`, texts and questions in `benchmarks/arena_tasks.py`; tables and charts are
-made by `benchmarks/arena_tables.py`.
+`benchmarks/contenders/`, texts and questions in `benchmarks/arena_tasks.py`; tables are made by
+`benchmarks/arena_tables.py`, charts by `benchmarks/arena_charts.py`.
 """
 
 import argparse
@@ -193,7 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         task = None
         for name in options.contenders:
             which = {"contender": name, "seed": seed, **budget}
-            if any(which.items() <= found.items() for found in load(file)):
+            if any(which.items() <= found.items() for found in ended(file)):
                 continue
             task = task or TASKS[options.task](seed, options.texts, options.evaluated)
             start = time.perf_counter()
@@ -207,7 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(f"{name}, seed {seed}, {seconds:.0f} s: right {right}", flush=True)
 
 
-def load(file: Path) -> list[dict[str, Any]]:
+def ended(file: Path) -> list[dict[str, Any]]:
     """The runs of a task that have ended, none if there is no file."""
     if not file.exists():
         return []

@@ -8,7 +8,7 @@ Every contender is a line over the means of its seeds, with their range as a sha
 import argparse
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +22,20 @@ from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.arena_tables import OURS, RESULTS, Runs, load, values  # noqa: E402
-from benchmarks.arena_tasks import BUDGETS  # noqa: E402
+from benchmarks.arena_tables import FIGURES, OURS, RESULTS, Runs, load, values  # noqa: E402
+from benchmarks.arena_tasks import BUDGETS, LEARNED_LENGTH  # noqa: E402
 from benchmarks.contenders.registry import CONTENDERS  # noqa: E402
 
-_COLORS = dict(zip(CONTENDERS, plt.get_cmap("tab20").colors[::1], strict=False))
+_COLORS = dict(zip(CONTENDERS, plt.get_cmap("tab20").colors, strict=False))
 _TEST = "test"
+PANELS = ("right", "median_relative_error")
+
+Lines = dict[str, dict[int, list[float]]]  # by contender, by what is on the horizontal axis
 
 
-def against_texts(runs: Runs, figure: str) -> dict[str, dict[int, list[float]]]:
+def against_texts(runs: Runs, figure: str) -> Lines:
     """A figure of every contender by how many texts it learned from."""
-    found: dict[str, dict[int, list[float]]] = {}
+    found: Lines = {}
     for name, mine in runs.items():
         for texts in sorted({run["texts"] for run in mine}):
             those = [run for run in mine if run["texts"] == texts]
@@ -40,7 +43,7 @@ def against_texts(runs: Runs, figure: str) -> dict[str, dict[int, list[float]]]:
     return found
 
 
-def against_digits(runs: Runs, figure: str) -> dict[str, dict[int, list[float]]]:
+def against_digits(runs: Runs, figure: str) -> Lines:
     """A figure of every contender by how many digits the numbers have."""
     return {
         name: {int(one.split()[0]): values(mine, one, figure) for one in mine[0]["sets"]}
@@ -48,7 +51,7 @@ def against_digits(runs: Runs, figure: str) -> dict[str, dict[int, list[float]]]
     }
 
 
-def draw(axes: Any, lines: dict[str, dict[int, list[float]]]) -> None:  # noqa: ANN401
+def draw(axes: Any, lines: Lines) -> None:  # noqa: ANN401
     """A line with a shade for each contender, ours above the others and wider."""
     for name, points in lines.items():
         at = [x for x, found in points.items() if found]
@@ -64,40 +67,53 @@ def draw(axes: Any, lines: dict[str, dict[int, list[float]]]) -> None:  # noqa: 
     axes.grid(alpha=0.3)
 
 
+def chart(
+    lines: Mapping[str, Lines], title: str, file: Path, decorate: Callable[[Any], None]
+) -> None:
+    """Right answers and errors side by side.
+
+    Args:
+        lines: Of each of `PANELS`.
+        title: What the chart says that it is of.
+        file: Where to draw.
+        decorate: Gives a panel its horizontal axis.
+    """
+    figure, panels = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
+    for axes, name in zip(panels, PANELS, strict=True):
+        draw(axes, lines[name])
+        decorate(axes)
+        axes.set(ylabel=FIGURES[name].title)
+    panels[0].set(ylim=(-3, 103))
+    panels[1].set_yscale("symlog", linthresh=1e-6)
+    panels[1].set(ylim=(0, None))
+    panels[0].legend(loc="center left", frameon=False, fontsize=8)
+    figure.suptitle(title)
+    figure.savefig(file, dpi=120)
+    plt.close(figure)
+
+
 def texts_chart(runs: Runs, title: str, file: Path) -> None:
     """Right answers and errors against training texts."""
-    figure, panels = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
     sizes = sorted({run["texts"] for mine in runs.values() for run in mine})
-    for axes, name in zip(panels, ("right", "median_relative_error"), strict=True):
-        draw(axes, against_texts(runs, name))
+
+    def decorate(axes: Any) -> None:  # noqa: ANN401
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_locator(FixedLocator(sizes))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         axes.set(xlabel="training texts, each seen once")
-    panels[0].set(ylabel="right to every digit, %", ylim=(-3, 103))
-    panels[1].set_yscale("symlog", linthresh=1e-6)
-    panels[1].set(ylabel="median relative error", ylim=(0, None))
-    panels[0].legend(loc="center left", frameon=False, fontsize=8)
-    figure.suptitle(title)
-    figure.savefig(file, dpi=120)
-    plt.close(figure)
+
+    chart({name: against_texts(runs, name) for name in PANELS}, title, file, decorate)
 
 
 def digits_chart(runs: Runs, learned: int, title: str, file: Path) -> None:
     """Right answers and errors against digits; to the right of the line none were learned."""
-    figure, panels = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
-    for axes, name in zip(panels, ("right", "median_relative_error"), strict=True):
-        draw(axes, against_digits(runs, name))
+
+    def decorate(axes: Any) -> None:  # noqa: ANN401
         axes.axvline(learned + 0.5, color="#444444", linewidth=0.8, linestyle="--")
         axes.set(xlabel="digits of each number")
-    panels[0].set(ylabel="right to every digit, %", ylim=(-3, 103))
-    panels[1].set_yscale("symlog", linthresh=1e-6)
-    panels[1].set(ylabel="median relative error", ylim=(0, None))
-    panels[0].legend(loc="center left", frameon=False, fontsize=8)
-    figure.suptitle(title)
-    figure.savefig(file, dpi=120)
-    plt.close(figure)
+
+    chart({name: against_digits(runs, name) for name in PANELS}, title, file, decorate)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -116,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     digits_chart(
         load(options.results / "lengths.jsonl", **BUDGETS["lengths"]._asdict()),
-        4,
+        LEARNED_LENGTH,
         "Adding two numbers; up to four digits are learned",
         options.out / "arena_digits.png",
     )

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.arena import ended  # noqa: E402
 from benchmarks.arena_costs import ANSWER, STEP  # noqa: E402
 from benchmarks.arena_tasks import BUDGETS  # noqa: E402
 from benchmarks.contenders.registry import DESCRIPTIONS, EVERY  # noqa: E402
@@ -79,8 +80,7 @@ def load(file: Path, **budget: int) -> Runs:
     Raises:
         FileNotFoundError: If there are none.
     """
-    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-    runs = [run for run in map(json.loads, lines) if budget.items() <= run.items()]
+    runs = [run for run in ended(file) if budget.items() <= run.items()]
     if not runs:
         raise FileNotFoundError(f"no such runs in {file}: benchmarks/arena.py makes them")
     return {name: mine for name in EVERY if (mine := [r for r in runs if r["contender"] == name])}

@@ -2,7 +2,7 @@
 
 scorecard    the project's own training text and evaluation sets
 addition, multiplication    the table of FoNE's appendix K, from random weights
-lengths      additions of up to four digits, asked for one to eight
+lengths      additions of up to four digits, asked for two to eight
 arithmetic   six operations on integers, decimals, negative numbers and mixed magnitudes; sizes
              as in training and beyond
 mixed        the scorecard's and arithmetic's texts in one model, as many of each
@@ -24,7 +24,7 @@ from datamodules.number_data_module import EVALUATION_SETS
 from numlm.floors import Question, questions
 
 SIGNIFICANT = 6  # digits of an answer that does not end
-_LEARNED_LENGTH = 4  # digits of the longest numbers that `lengths` learns to add
+LEARNED_LENGTH = 4  # digits of the longest numbers that `lengths` learns to add
 
 
 @dataclass(frozen=True)
@@ -95,10 +95,10 @@ def lengths(seed: int, count: int, evaluated: int) -> Task:
         a, b = (Decimal(random.randrange(10 ** (digits - 1), 10**digits)) for _ in range(2))
         return Text(_problem("addition", [a, b]), (2,), whole=False)
 
-    training = [draw(learned, learned.randint(1, _LEARNED_LENGTH)) for _ in range(count)]
+    training = [draw(learned, learned.randint(1, LEARNED_LENGTH)) for _ in range(count)]
     known = {text.text for text in training}
     sets = {}
-    for digits in range(2, 2 * _LEARNED_LENGTH + 1):  # all additions of one digit are learned
+    for digits in range(2, 2 * LEARNED_LENGTH + 1):  # all additions of one digit are learned
         random = Random(f"lengths/{digits}")
         drawn = dict.fromkeys(draw(random, digits) for _ in range(4 * evaluated))
         fresh = [text for text in drawn if text.text not in known][:evaluated]

@@ -102,6 +102,11 @@ class Piece:
     padding: int = 0
 
     @property
+    def asking(self) -> int:
+        """Positions of a text that ask for a number, all of its numbers unless said otherwise."""
+        return self.numbers if self.asked is None else self.asked
+
+    @property
     def places(self) -> int:
         """Of tokens and of padding."""
         return self.texts * self.length
@@ -268,12 +273,11 @@ def kept_head(shape: Shape, piece: Piece, mode: Mode) -> int:
 def kept_numbers(shape: Shape, piece: Piece) -> int:
     """Bytes that the number head keeps, of every number and every asking position."""
     hidden = shape.hidden
-    asked = piece.numbers if piece.asked is None else piece.asked
     number = 2 * WINDOW * hidden + 3 * hidden + _READING + _POINTER
     asking = 2 * hidden + 2 * (hidden + 1 + _READ) + _READING + _POINTER + 2 * _MLP
     masked = (hidden + 1 + _READ) * _OUTPUTS  # weights of the skip
-    kept = piece.texts * (piece.numbers * number + asked * asking) + masked
-    return FLOAT * (kept + piece.texts * _kept_arithmetic(piece.numbers, asked))
+    kept = piece.texts * (piece.numbers * number + piece.asking * asking) + masked
+    return FLOAT * (kept + piece.texts * _kept_arithmetic(piece.numbers, piece.asking))
 
 
 def _kept_arithmetic(numbers: int, asked: int) -> int:
@@ -299,10 +303,9 @@ def kept_rest(shape: Shape, piece: Piece, mode: Mode) -> int:
     Of the losses, those of what is made: twice of every hand.
     """
     normalised = 0 if mode.lora_rank else shape.hidden
-    asked = piece.numbers if piece.asked is None else piece.asked
     made = sum(10 + 8 * len(operation.dial.periods) for operation in OPERATIONS)
     tokens = piece.tokens * (2 * shape.hidden + normalised + clock.FEATURES + 4)
-    return FLOAT * (tokens + piece.texts * asked * made)
+    return FLOAT * (tokens + piece.texts * piece.asking * made)
 
 
 def kept(shape: Shape, piece: Piece, mode: Mode) -> int:

@@ -57,7 +57,7 @@ _LEAST_HAND_SCALE = 0.03  # radians: what a choice that is nearly certain turns 
 class SignedChoice(nn.Module):
     """Which numbers are taken, with plus or with minus; at the start all of them with plus.
 
-    Scores are cosines of queries and keys, so that no choice is ever beyond recall.
+    Scores are cosines of queries and keys: however large weights become, odds stay bounded.
 
     Args:
         hidden_size: Size H of the hidden states.

@@ -32,11 +32,12 @@ class Estimate:
     hands: Tensor
     hand_scales: Tensor
     dial: Dial
+    noise_nll = staticmethod(cauchy_nll)
 
     def nll(self, targets: Tensor) -> Tensor:
         """Negative log-density (B, A) of the Cauchy at targets (B, A) float64, in nats."""
         scaled = as_float(targets) * torch.pow(10.0, -self.magnitude)
-        linear = cauchy_nll(scaled, self.signed, self.log_scale.exp())
+        linear = self.noise_nll(scaled, self.signed, self.log_scale.exp())
         return linear + self.magnitude * math.log(10)
 
     def hands_nll(self, targets: Tensor) -> Tensor:

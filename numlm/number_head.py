@@ -28,7 +28,7 @@ from torch.nn import functional
 
 from numlm import clock
 from numlm.arithmetic import OPERATIONS, Arithmetic
-from numlm.distributions import ValueMixture, cauchy_nll
+from numlm.distributions import ValueMixture
 from numlm.estimate import MAGNITUDE_LIMIT, Estimate, as_float
 from numlm.heads import Latent
 from numlm.reading import NumberKeys, Pointer, ReadingHeads, TextNumbers
@@ -79,7 +79,7 @@ class NumberAnswer:
         """Negative log-densities (B, A, K) of targets (B, A) float64 near each number, in nats."""
         scale = self.near_log_scale.exp()[..., None]
         offset = as_float(targets[..., None] - self.values[:, None, :])
-        return cauchy_nll(offset, torch.zeros_like(scale), scale)
+        return self.new.noise_nll(offset, torch.zeros_like(scale), scale)
 
     def split_pointer(self) -> tuple[Tensor, Tensor, Tensor]:
         """Log-probabilities (B, A, 1 + M) of the estimates, (B, A, K) of copies and of near."""

@@ -16,7 +16,7 @@ from torch.special import ndtr
 from benchmarks.contenders.base import Contender
 from benchmarks.contenders.numlm_head import NumLM
 from numlm.distributions import ValueMixture
-from numlm.estimate import Estimate, as_float
+from numlm.estimate import Estimate
 from numlm.heads import Latent, OneVsRestHead
 from numlm.number_head import NumberAnswer, NumberHead
 from numlm.reading import TextNumbers
@@ -32,11 +32,7 @@ def gaussian_nll(x: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
 class GaussianEstimate(Estimate):
     """V ~ N(10^M a, 10^2M s^2), and hands with von Mises distributions."""
 
-    def nll(self, targets: Tensor) -> Tensor:
-        """Negative log-density (B, A) at targets (B, A) float64, in nats."""
-        scaled = as_float(targets) * torch.pow(10.0, -self.magnitude)
-        linear = gaussian_nll(scaled, self.signed, self.log_scale.exp())
-        return linear + self.magnitude * math.log(10)
+    noise_nll = staticmethod(gaussian_nll)
 
     def hands_nll(self, targets: Tensor) -> Tensor:
         """Negative log-likelihood (B, A) of all hands, without their constants: 0 is a guess."""
@@ -73,12 +69,6 @@ class GaussianMixture(ValueMixture):
 
 class GaussianAnswer(NumberAnswer):
     """New, made and near values with normal distributions."""
-
-    def near_nll(self, targets: Tensor) -> Tensor:
-        """Negative log-densities (B, A, K) of targets (B, A) float64 near each number, in nats."""
-        scale = self.near_log_scale.exp()[..., None]
-        offset = as_float(targets[..., None] - self.values[:, None, :])
-        return gaussian_nll(offset, torch.zeros_like(scale), scale)
 
     def mixture(self, copies: bool = True) -> ValueMixture:
         """The decoded distribution, with the normal distribution's scale."""
@@ -156,9 +146,9 @@ def _narrow(size: int) -> Callable[[NumLM], None]:
     return change
 
 
-def changed(folder: str, change: Callable[[NumLM], None], **options: Any) -> NumLM:  # noqa: ANN401
+def changed(folder: str, change: Callable[[NumLM], None]) -> NumLM:
     """Our contender after a change."""
-    contender = NumLM(folder, **options)
+    contender = NumLM(folder)
     change(contender)
     return contender
 
