@@ -175,7 +175,7 @@ class Standing(NamedTuple):
 def standings(runs: Runs, figures: Sequence[str]) -> list[Standing]:
     """Ours against the best of the others, on every set and figure that can be better or worse.
 
-    Level is what is worse by no more than both spreads together.
+    Level is what is as good, or worse by no more than both spreads together.
     """
     found = []
     for figure in figures:
@@ -190,7 +190,7 @@ def standings(runs: Runs, figures: Sequence[str]) -> list[Standing]:
             winner = max(known, key=lambda one: better * statistics.fmean(known[one]))
             behind = better * (statistics.fmean(known[winner]) - statistics.fmean(ours))
             apart = spread(known[winner]) + spread(ours)
-            place = "first" if behind <= 0 else "level" if behind <= apart else "lost"
+            place = "first" if behind < 0 else "level" if behind <= apart else "lost"
             found.append(Standing(f"{name}: {FIGURES[figure].title}", place, winner))
     return found
 

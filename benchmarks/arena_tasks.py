@@ -252,6 +252,6 @@ BUDGETS: dict[str, Budget] = {
     "multiplication": Budget(12800, 32, 500),
     "lengths": Budget(12800, 32, 100),
     "arithmetic": Budget(25600, 64, 100),
-    "mixed": Budget(25600, 64, 100),
+    "mixed": Budget(12800, 32, 100),
     "diabetes": Budget(6400, 32, 200),
 }

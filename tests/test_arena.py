@@ -173,7 +173,7 @@ def _runs(**rights: list[float]) -> arena_tables.Runs:
     ("ours", "others", "place"),
     [
         ([0.9, 0.9], [0.8, 0.8], "first"),
-        ([0.8, 0.8], [0.8, 0.8], "first"),
+        ([0.8, 0.8], [0.8, 0.8], "level"),
         ([0.75, 0.85], [0.8, 0.84], "level"),
         ([0.7, 0.7], [0.8, 0.84], "lost"),
     ],
