@@ -184,7 +184,7 @@ def test_the_number_token_loss_is_a_wasserstein_distance() -> None:
     logits, labels = contender.logits(batch)
     ids = contender.base.convert_tokens_to_ids(list("0123456789"))
     distances = []
-    for scores, label in zip(logits.flatten(0, 1), labels.flatten().tolist(), strict=True):
+    for scores, label in zip(logits, labels.tolist(), strict=True):
         if label in ids:
             predicted = scores[ids].softmax(-1).cumsum(-1)
             truth = (torch.arange(10) >= ids.index(label)).float()
@@ -467,23 +467,35 @@ def test_rail_samples_the_whole_distribution(monkeypatch: pytest.MonkeyPatch) ->
 
 @torch.no_grad()
 def test_every_answer_is_an_example_of_the_regression_head() -> None:
+    """Its loss is Hugging Face's own, over the prompts of all answers."""
     contender = RegressionHead(FOLDER).eval()
-    batch = contender.encode(TEXTS)
-    assert [[value for _, value in examples] for examples in batch] == [
-        [42.5],
-        [3.0, -8.0],
-        [42.0],
-        [1.0],
+    examples = [
+        ("The red lamp shows 42.5 volts. In short, it is ", 42.5),
+        ("From 3 to 15.25 metres, which is ", 3.0),
+        ("From 3 to 15.25 metres, which is 3 or ", -8.0),
+        ("12 + 30 = ", 42.0),
+        ("mean of 0.5 , 1.5 = ", 1.0),
     ]
-    prompts = [
-        "The red lamp shows 42.5 volts. In short, it is ",
-        "From 3 to 15.25 metres, which is ",
-        "From 3 to 15.25 metres, which is 3 or ",
-        "12 + 30 = ",
-        "mean of 0.5 , 1.5 = ",
+    prompts, values = zip(*examples, strict=True)
+    inputs = contender.base(list(prompts), padding=True, padding_side="right", return_tensors="pt")
+    contender.model.config.pad_token_id = contender.base.pad_token_id
+    own = contender.model(**inputs, labels=torch.tensor(values), use_cache=False)
+    torch.testing.assert_close(contender.loss(contender.encode(TEXTS)), own.loss)
+    torch.testing.assert_close(contender.answer(prompts).values, own.logits[:, 0].double())
+
+
+def test_prompts_that_continue_one_another_are_read_once() -> None:
+    """A sign and the space before it are one token, which the prompt that ends there lacks."""
+    contender = RegressionHead(FOLDER)
+    text = Text("It was 3, then 4, then -5, then 6", (1, 2, 3))
+    (rows,) = contender.encode([text])
+    assert [row.values for row in rows] == [[4.0, -5.0], [6.0]]
+    assert [contender.base.decode(row.ids) for row in rows] == [
+        "It was 3, then 4, then ",
+        "It was 3, then 4, then -5, then ",
     ]
-    errors = contender.answer(prompts).values - doubles(42.5, 3.0, -8.0, 42.0, 1.0)
-    torch.testing.assert_close(contender.loss(batch), errors.square().mean().float())
+    with pytest.raises(ValueError, match="needs text before"):
+        contender.answer([""])
 
 
 # --- the seed's head ---

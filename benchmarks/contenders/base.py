@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
 from numlm.batch import IGNORE, Batch, Record, collate
-from numlm.checkpoint import load_tokenizer
+from numlm.checkpoint import load_backbone, load_tokenizer
+from numlm.packing import Packing
 from numlm.parsing import find_numbers
 from numlm.tokenization import NumberTokenizer
 
@@ -88,8 +89,22 @@ class Contender(nn.Module, ABC):
 
 def load(folder: str) -> PreTrainedModel:
     """The backbone in float32, in training mode."""
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    return model.train()
+    return load_backbone(folder, dtype=torch.float32, attn_implementation="sdpa").train()
+
+
+def last_states(backbone: PreTrainedModel, embeddings: Tensor, attention_mask: Tensor) -> Tensor:
+    """Last hidden states (B, T, H) of embeddings (B, T, H) that are padded to the right.
+
+    Texts are read in one row without padding, as this project's own model reads them.
+    """
+    packing = Packing.of(attention_mask)
+    states: Tensor = backbone.base_model(
+        inputs_embeds=packing.pack(embeddings),
+        attention_mask=packing.table,
+        position_ids=packing.position_ids,
+        use_cache=False,
+    ).last_hidden_state
+    return packing.unpack(states)
 
 
 def number_records(tokenizer: NumberTokenizer, texts: Sequence[Text]) -> list[Record]:
@@ -171,10 +186,7 @@ class ValueTokens(Contender):
         embeddings = embeddings.masked_scatter(
             number[..., None], self.embed(batch.number_values[number], row)
         )
-        states: Tensor = self.backbone.base_model(
-            inputs_embeds=embeddings, attention_mask=batch.attention_mask, use_cache=False
-        ).last_hidden_state
-        return states
+        return last_states(self.backbone, embeddings, batch.attention_mask)
 
     def loss(self, batch: Sequence[Record]) -> Tensor:
         """Token loss and weighted value loss."""

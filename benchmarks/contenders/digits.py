@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from benchmarks.contenders.base import Answers, Contender, Text, load
+from benchmarks.contenders.base import Answers, Contender, Text, last_states, load
 from numlm.batch import IGNORE
 from numlm.digits import DigitWriter
 from numlm.parsing import find_numbers
@@ -44,13 +44,10 @@ class Digits(Contender):
 
     def loss(self, batch: Sequence[tuple[list[int], int]]) -> Tensor:
         """Mean cross-entropy of the next token."""
-        logits, labels = self.logits(batch)
-        return nn.functional.cross_entropy(
-            logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORE
-        )
+        return nn.functional.cross_entropy(*self.logits(batch))
 
     def logits(self, batch: Sequence[tuple[list[int], int]]) -> tuple[Tensor, Tensor]:
-        """Scores (B, T, V) and the labels (B, T) that they are to predict."""
+        """Scores (N, V) at the N tokens that are learned, and these tokens (N,)."""
         longest = max(len(ids) for ids, _ in batch)
         input_ids = torch.zeros(len(batch), longest, dtype=torch.long)
         mask = torch.zeros_like(input_ids)
@@ -59,8 +56,10 @@ class Digits(Contender):
             input_ids[row, : len(ids)] = torch.tensor(ids)
             mask[row, : len(ids)] = 1
             labels[row, start : len(ids)] = input_ids[row, start : len(ids)]
-        logits = self.backbone(input_ids=input_ids, attention_mask=mask, use_cache=False).logits
-        return logits[:, :-1], labels[:, 1:]
+        states = last_states(self.backbone, self.backbone.get_input_embeddings()(input_ids), mask)
+        labels = labels[:, 1:]
+        labelled = labels != IGNORE
+        return self.backbone.get_output_embeddings()(states[:, :-1][labelled]), labels[labelled]
 
     def answer(self, prompts: Sequence[str]) -> Answers:
         """What is written greedily after each prompt, parsed."""

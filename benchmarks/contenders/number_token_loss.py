@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from benchmarks.contenders.digits import Digits
-from numlm.batch import IGNORE
 
 
 class NumberTokenLoss(Digits):
@@ -45,8 +44,6 @@ class NumberTokenLoss(Digits):
     def loss(self, batch: Sequence[tuple[list[int], int]]) -> Tensor:
         """Mean cross-entropy over tokens and weighted mean distance over digits."""
         logits, labels = self.logits(batch)
-        token = nn.functional.cross_entropy(
-            logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORE
-        )
-        distance: Tensor = self.distance(logits, labels, ignore_index=IGNORE)
+        token = nn.functional.cross_entropy(logits, labels)
+        distance: Tensor = self.distance(logits[None], labels[None])
         return token + self.weight * distance

@@ -1,23 +1,43 @@
 """A regression head on the last token, as Hugging Face has it."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification
 
-from benchmarks.contenders.base import Answers, Contender, Text
+import numlm.attention  # noqa: F401 - makes `PER_TEXT` known
+from benchmarks.contenders.base import Answers, Contender, Text, last_states
+from numlm.packing import PER_TEXT
 from numlm.parsing import find_numbers
+
+
+class Examples(NamedTuple):
+    """Prompts of which each continues the one before it, read as one text.
+
+    Attributes:
+        ids: Token ids of the longest.
+        lengths: Tokens of each.
+        values: The values that come after them.
+    """
+
+    ids: list[int]
+    lengths: list[int]
+    values: list[float]
 
 
 class RegressionHead(Contender):
     """Sequence classification with one label: a linear output of the last token is the value.
 
-    Its own loss is used, the squared error of the value as it is. Every answer of a text is an
+    The loss is its own, the squared error of the value as it is. Every answer of a text is an
     example: the text before it, in digits, and its value. It writes no text.
 
     Args:
         folder: The backbone.
+
+    Raises:
+        ValueError: If it is asked for a number that nothing stands before.
     """
 
     def __init__(self, folder: str) -> None:
@@ -25,47 +45,59 @@ class RegressionHead(Contender):
         self.model = AutoModelForSequenceClassification.from_pretrained(
             folder, num_labels=1, dtype=torch.float32
         ).train()
-        if self.model.config.pad_token_id is None:  # by which it finds the last token
-            self.model.config.pad_token_id = self.base.eos_token_id
+        self.model.set_attn_implementation(PER_TEXT)
 
-    def encode(self, texts: Sequence[Text]) -> list[list[tuple[list[int], float]]]:
-        """The examples of every text: token ids before an answer, and its value."""
-        return [
-            [
-                (self._ids(text.text[:start]), number.value)
-                for index, (start, _, number) in enumerate(find_numbers(text.text))
-                if index in text.answers
-            ]
-            for text in texts
-        ]
+    def encode(self, texts: Sequence[Text]) -> list[list[Examples]]:
+        """The examples of every text."""
+        encoded = []
+        for text in texts:
+            mine: list[Examples] = []
+            for index, (start, _, number) in enumerate(find_numbers(text.text)):
+                if index in text.answers:
+                    ids = self._ids(text.text[:start])
+                    # A sign after a space makes one token of both, which the prompt does not have.
+                    if not mine or ids[: len(mine[-1].ids)] != mine[-1].ids:
+                        mine.append(Examples([], [], []))
+                    before = mine.pop()
+                    mine.append(
+                        Examples(ids, [*before.lengths, len(ids)], [*before.values, number.value])
+                    )
+            encoded.append(mine)
+        return encoded
 
     def _ids(self, prompt: str) -> list[int]:
         ids: list[int] = self.base(prompt, add_special_tokens=False)["input_ids"]
+        if not ids:
+            raise ValueError("the last token is what answers: a number needs text before it")
         return ids
 
-    def _inputs(self, rows: Sequence[list[int]]) -> dict[str, Tensor]:
+    def _outputs(self, rows: Sequence[list[int]]) -> Tensor:
+        """The head's output (B, T) at every token of texts."""
         parts = [torch.tensor(ids) for ids in rows]
-        pad = self.model.config.pad_token_id
-        return {
-            "input_ids": nn.utils.rnn.pad_sequence(parts, batch_first=True, padding_value=pad),
-            "attention_mask": nn.utils.rnn.pad_sequence(
-                [torch.ones_like(part) for part in parts], batch_first=True
-            ),
-        }
+        input_ids = nn.utils.rnn.pad_sequence(parts, batch_first=True)
+        mask = nn.utils.rnn.pad_sequence(
+            [torch.ones_like(part) for part in parts], batch_first=True
+        )
+        embeddings = self.model.get_input_embeddings()(input_ids)
+        found: Tensor = self.model.score(last_states(self.model, embeddings, mask))[..., 0]
+        return found
 
-    def loss(self, batch: Sequence[list[tuple[list[int], float]]]) -> Tensor:
+    def loss(self, batch: Sequence[list[Examples]]) -> Tensor:
         """Mean squared error over the examples."""
         examples = [example for text in batch for example in text]
-        values = torch.tensor([value for _, value in examples])
-        loss: Tensor = self.model(
-            **self._inputs([ids for ids, _ in examples]), labels=values, use_cache=False
-        ).loss
-        return loss
+        outputs = self._outputs([example.ids for example in examples])
+        lengths = [
+            (row, length) for row, example in enumerate(examples) for length in example.lengths
+        ]
+        rows, ends = torch.tensor(lengths).T
+        values = torch.tensor([value for example in examples for value in example.values])
+        return nn.functional.mse_loss(outputs[rows, ends - 1], values)
 
     def answer(self, prompts: Sequence[str]) -> Answers:
         """The head's output after each prompt."""
-        inputs = self._inputs([self._ids(prompt) for prompt in prompts])
-        return Answers(self.model(**inputs, use_cache=False).logits[:, 0].double())
+        rows = [self._ids(prompt) for prompt in prompts]
+        ends = torch.tensor([len(ids) - 1 for ids in rows])
+        return Answers(self._outputs(rows)[torch.arange(len(rows)), ends].double())
 
     def added(self) -> list[nn.Parameter]:
         """The head."""
