@@ -1,10 +1,10 @@
 r"""Tables of what the arena has found.
 
     python benchmarks/arena_tables.py results/arena/arithmetic.jsonl     # of one's own runs
-    python benchmarks/arena_tables.py --page docs/arena.md      # what the page says, from its runs
+    python benchmarks/arena_tables.py --pages docs/arena.md README.md README.zh.md
 
-Figures are means over seeds; where these differ, +- is half of their range. The page's tables
-stand after comments that name them, and are of the runs with the task's own budget.
+Figures are means over seeds; where these differ, +- is half of their range. Tables of pages stand
+after comments that name them, and are of the project's own runs with the task's own budget.
 """
 
 import argparse
@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.arena import ended  # noqa: E402
 from benchmarks.arena_costs import ANSWER, STEP  # noqa: E402
 from benchmarks.arena_tasks import BUDGETS  # noqa: E402
-from benchmarks.contenders.registry import DESCRIPTIONS, EVERY  # noqa: E402
+from benchmarks.contenders.registry import CONTENDERS, DESCRIPTIONS, EVERY  # noqa: E402
 
 Run = dict[str, Any]
 Runs = dict[str, list[Run]]  # by contender
@@ -61,17 +61,50 @@ SHOWN = {
     "diabetes": ("rmse_all", "median_relative_error", "crps", "coverage_80"),
 }
 NOISY = "noisy_readings"  # nobody can be right to every digit there
-# What is shown of ablations: figures of the mixed task's sets, averaged over each column's.
+
+
+class Column(NamedTuple):
+    """A figure that is averaged over sets of a task.
+
+    Attributes:
+        task: The task.
+        figure: The figure.
+        sets: The sets.
+    """
+
+    task: str
+    figure: str
+    sets: tuple[str, ...]
+
+
+_RESTATED = ("basic", "extreme_values", "boundary_values")
+_ASKED = ("question_answering",)
 _COMPUTED = ("addition", "subtraction", "multiplication", "division", "mean")
+_NEAR, _FAR = (tuple(f"{name}, {place}" for name in _COMPUTED) for place in ("near", "far"))
 ABLATION_COLUMNS = {
-    "restating, % right": ("right", ("basic", "extreme_values", "boundary_values")),
-    "questions, % right": ("right", ("question_answering",)),
-    "noisy readings, CRPS": ("crps", (NOISY,)),
-    "80 % intervals hold, %": ("coverage_80", (NOISY,)),
-    "arithmetic near, % right": ("right", tuple(f"{name}, near" for name in _COMPUTED)),
-    "far, % right": ("right", tuple(f"{name}, far" for name in _COMPUTED)),
-    "deviation, relative error": ("median_relative_error", ("deviation, near",)),
+    "restating, % right": Column("mixed", "right", _RESTATED),
+    "questions, % right": Column("mixed", "right", _ASKED),
+    "noisy readings, CRPS": Column("mixed", "crps", (NOISY,)),
+    "80 % intervals hold, %": Column("mixed", "coverage_80", (NOISY,)),
+    "arithmetic near, % right": Column("mixed", "right", _NEAR),
+    "far, % right": Column("mixed", "right", _FAR),
+    "deviation, relative error": Column("mixed", "median_relative_error", ("deviation, near",)),
 }
+# What the README shows of the contenders: title, title in Chinese, figures.
+HEADLINE = (
+    ("restating, % right", "复述，正确率 %", Column("scorecard", "right", _RESTATED)),
+    ("questions, % right", "问答，正确率 %", Column("scorecard", "right", _ASKED)),
+    ("noisy readings, RMSE", "带噪读数，RMSE", Column("scorecard", "rmse_all", (NOISY,))),
+    ("4-digit sums, % right", "四位数加法，正确率 %", Column("addition", "right", ("test",))),
+    (
+        "3-digit products, % right",
+        "三位数乘法，正确率 %",
+        Column("multiplication", "right", ("test",)),
+    ),
+    ("five operations, % right", "五种运算，正确率 %", Column("arithmetic", "right", _NEAR)),
+    ("larger numbers, % right", "更大的数，正确率 %", Column("arithmetic", "right", _FAR)),
+    ("diabetes, RMSE", "糖尿病，RMSE", Column("diabetes", "rmse_all", ("test",))),
+)
 
 
 def load(file: Path, **budget: int) -> Runs:
@@ -121,16 +154,37 @@ def table(runs: Runs, figure: str) -> str:
     return "\n".join(lines)
 
 
+def average(runs: Sequence[Run], column: Column) -> list[float]:
+    """A column's figure, averaged over its sets, of every seed that has it."""
+    by_seed = zip(*(values(runs, name, column.figure) for name in column.sets), strict=True)
+    return [statistics.fmean(found) for found in by_seed]
+
+
 def ablation_table(runs: Runs) -> str:
     """Ours with one thing taken away or exchanged, in Markdown."""
-    columns = list(ABLATION_COLUMNS)
-    lines = [f"| | | {' | '.join(columns)} |", "|---|---|" + "--:|" * len(columns)]
+    lines = [
+        f"| | | {' | '.join(ABLATION_COLUMNS)} |",
+        "|---|---|" + "--:|" * len(ABLATION_COLUMNS),
+    ]
     for name, mine in runs.items():
-        cells = []
-        for figure, sets in ABLATION_COLUMNS.values():
-            by_seed = zip(*(values(mine, one, figure) for one in sets), strict=True)
-            cells.append(cell([statistics.fmean(found) for found in by_seed]))
+        cells = [cell(average(mine, column)) for column in ABLATION_COLUMNS.values()]
         lines.append(f"| {name} | {DESCRIPTIONS[name]} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def headline(tasks: dict[str, Runs], titles: Sequence[str]) -> str:
+    """A few figures of every contender on all tasks, in Markdown.
+
+    Args:
+        tasks: The runs of every task.
+        titles: Those of `HEADLINE`, in the language of the page.
+    """
+    lines = [f"| | {' | '.join(titles)} |", "|---|" + "--:|" * len(titles)]
+    for name in CONTENDERS:
+        cells = [
+            cell(average(tasks[column.task].get(name, []), column)) for _, _, column in HEADLINE
+        ]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -231,19 +285,24 @@ def _number(value: float) -> str:
 
 def tables(folder: Path = RESULTS) -> dict[str, str]:
     """All tables of the page by name."""
-    found: dict[str, str] = {}
-    places = {}
-    for task, figures in SHOWN.items():
-        runs = load(folder / f"{task}.jsonl", **BUDGETS[task]._asdict())
-        found |= {f"{task}: {figure}": table(runs, figure) for figure in figures}
-        places[task] = standings(runs, figures)
+    tasks = {
+        task: load(folder / f"{task}.jsonl", **budget._asdict())
+        for task, budget in BUDGETS.items()
+    }
     measured = json.loads((folder / "costs.json").read_text(encoding="utf-8"))
-    ablated = load(folder / "mixed.jsonl", **BUDGETS["mixed"]._asdict())
     return {
-        "standings": standing_table(places),
-        **found,
+        "headline": headline(tasks, [title for title, _, _ in HEADLINE]),
+        "headline in Chinese": headline(tasks, [title for _, title, _ in HEADLINE]),
+        "standings": standing_table(
+            {task: standings(tasks[task], figures) for task, figures in SHOWN.items()}
+        ),
+        **{
+            f"{task}: {figure}": table(tasks[task], figure)
+            for task, figures in SHOWN.items()
+            for figure in figures
+        },
         "costs": costs(measured),
-        "ablations": ablation_table(ablated),
+        "ablations": ablation_table(tasks["mixed"]),
     }
 
 
@@ -271,13 +330,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("file", type=Path, nargs="?", help="runs of one task")
-    parser.add_argument("--page", type=Path, help="a page to fill from benchmarks/results/arena")
+    parser.add_argument(
+        "--pages", type=Path, nargs="+", help="pages to fill from benchmarks/results/arena"
+    )
     options = parser.parse_args(arguments)
-    if bool(options.file) == bool(options.page):
-        parser.error("give either a file of runs or a page")
-    if options.page:
-        page = options.page.read_text(encoding="utf-8")
-        options.page.write_text(fill(page, tables()), encoding="utf-8")
+    if bool(options.file) == bool(options.pages):
+        parser.error("give either a file of runs or pages")
+    if options.pages:
+        contents = tables()
+        for page in options.pages:
+            text = page.read_text(encoding="utf-8")
+            page.write_text(fill(text, contents), encoding="utf-8")
     else:
         runs = load(options.file)
         print("\n\n".join(table(runs, figure) for figure in FIGURES))

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -156,6 +157,16 @@ def test_a_run_is_kept_and_not_run_again(
     assert "| fone |" in printed
 
 
+@pytest.mark.parametrize("page", ["docs/arena.md", "README.md", "README.zh.md"])
+def test_pages_show_what_the_runs_say(page: str) -> None:
+    text = (arena.ROOT / page).read_text(encoding="utf-8")
+    contents = arena_tables.tables()
+    marks = set(re.findall("^<!-- (.*) -->$", text, re.MULTILINE))
+    assert marks
+    assert marks <= set(contents)
+    assert arena_tables.fill(text, contents) == text
+
+
 def test_no_runs_is_said(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"benchmarks/arena.py makes them"):
         arena_tables.load(tmp_path / "addition.jsonl")
@@ -203,7 +214,7 @@ def test_two_kinds_of_a_set_are_in_one_column() -> None:
 def test_ablations_are_averaged_over_sets_and_shown_by_seed() -> None:
     def run(right: float) -> dict[str, object]:
         sets = {name: {"right": right, "crps": 2.0, "coverage_80": 0.5, "median_relative_error": 0.0}
-                for _, names in arena_tables.ABLATION_COLUMNS.values() for name in names}  # fmt: skip
+                for column in arena_tables.ABLATION_COLUMNS.values() for name in column.sets}  # fmt: skip
         return {"sets": {**sets, "basic": {"right": 1.0}}}
 
     row = arena_tables.ablation_table({"no-clock": [run(0.4), run(0.7)]}).splitlines()[2]
