@@ -12,12 +12,10 @@ comparison can be stopped and gone on with, by several processes too. Contenders
 
 import argparse
 import json
-import math
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from decimal import Decimal
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -30,18 +28,18 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.arena_tasks import BUDGETS, SIGNIFICANT, TASKS, Task  # noqa: E402
+from benchmarks.arena_figures import figures  # noqa: E402
+from benchmarks.arena_tasks import BUDGETS, TASKS, Task  # noqa: E402
 from benchmarks.contenders.ablations import ABLATIONS  # noqa: E402
-from benchmarks.contenders.base import LEVELS, Answers, Contender  # noqa: E402
+from benchmarks.contenders.base import Answers, Contender  # noqa: E402
 from benchmarks.contenders.registry import CONTENDERS, EVERY  # noqa: E402
 from benchmarks.turns import circumstances  # noqa: E402
 from lightning_modules.optimization import make_schedule  # noqa: E402
-from numlm.floors import Question, point_figures  # noqa: E402
+from numlm.floors import Question  # noqa: E402
 
 EMBEDDED = ROOT / "assets" / "tiny-qwen2"
 _CLIP, _WARMUP_RATIO = 1.0, 0.05
 _BATCH_ASKED = 100
-BUDGET = ("texts", "steps", "batch", "lr", "head_lr", "evaluated")
 
 
 def train(model: Contender, texts: Sequence[Any], options: argparse.Namespace, seed: int) -> None:
@@ -75,54 +73,17 @@ def ask(model: Contender, questions: Sequence[Question]) -> Answers:
     """Answers to questions."""
     model.eval()
     order = sorted(range(len(questions)), key=lambda i: len(questions[i].prompt))
-    parts = []
-    for first in range(0, len(order), _BATCH_ASKED):
-        parts.append(
-            model.answer([questions[i].prompt for i in order[first : first + _BATCH_ASKED]])
-        )
+    parts = [
+        model.answer([questions[i].prompt for i in order[first : first + _BATCH_ASKED]])
+        for first in range(0, len(order), _BATCH_ASKED)
+    ]
     back = torch.tensor(order).argsort()
-    quantiles = [part.quantiles for part in parts if part.quantiles is not None]
-    return Answers(
-        torch.cat([part.values for part in parts])[back],
-        torch.cat(quantiles)[back] if len(quantiles) == len(parts) else None,
-    )
 
+    def together(of: Sequence[Tensor]) -> Tensor | None:
+        return None if of[0] is None else torch.cat(tuple(of))[back]
 
-def is_right(value: float, truth: float) -> bool:
-    """Whether a value is the truth, rounded to as many digits as are written, at least six.
-
-    >>> is_right(1 / 3, 0.333333), is_right(0.33333, 0.333333), is_right(123456789.4, 123456789)
-    (True, False, True)
-    """
-    digits = max(SIGNIFICANT, len(Decimal(repr(truth)).normalize().as_tuple().digits))
-    return f"{value + 0.0:.{digits - 1}e}" == f"{truth:.{digits - 1}e}"  # + 0.0: no -0.0
-
-
-def figures(answers: Answers, truths: Tensor) -> dict[str, Any]:
-    """Figures of answers to questions.
-
-    Returns:
-        Those of `point_figures` and `right`, the share that is the truth to every digit that the
-        truth is written with (`is_right`); `coverage_80` and `crps` where the contender has a
-        distribution. The score is twice the mean quantile loss over the levels.
-    """
-    values: list[float | None] = [
-        value if math.isfinite(value) else None for value in answers.values.tolist()
-    ]
-    right = [
-        value is not None and is_right(value, truth)
-        for value, truth in zip(values, truths.tolist(), strict=True)
-    ]
-    found = {**point_figures(values, truths.tolist()), "right": sum(right) / len(right)}
-    if answers.quantiles is not None:
-        low, high = (answers.quantiles[:, LEVELS.index(level)] for level in (0.1, 0.9))
-        known = answers.quantiles.isfinite().all(-1)
-        inside = (low <= truths) & (truths <= high) & known
-        error = (truths[:, None] - answers.quantiles)[known]
-        levels = torch.tensor(LEVELS, dtype=torch.float64)
-        found["coverage_80"] = inside.double().mean().item()
-        found["crps"] = 2 * torch.maximum(levels * error, (levels - 1) * error).mean().item()
-    return found
+    values, *distribution = zip(*parts, strict=True)
+    return Answers(torch.cat(values)[back], *map(together, distribution))
 
 
 def run(
@@ -138,10 +99,7 @@ def run(
         answers = ask(model, questions)
         truths = torch.tensor([question.truth for question in questions], dtype=torch.float64)
         sets[set_name] = figures(answers, truths)
-    return {
-        **circumstances(torch.device("cpu")),
-        "sets": sets,
-    }
+    return {**circumstances(torch.device("cpu")), "sets": sets}
 
 
 def backbone(task: Task, seed: int, folder: str) -> str:
@@ -179,15 +137,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--texts", type=int, help="training texts, each seen once")
     parser.add_argument("--batch", type=int, help="texts a step")
     parser.add_argument("--evaluated", type=int, help="texts of each set")
-    parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--head-lr", type=float, default=2e-3)
+    parser.add_argument("--lr", type=float, help="greatest learning rate of the backbone")
+    parser.add_argument("--head-lr", type=float, help="greatest learning rate of what is added")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "arena")
     options = parser.parse_args(arguments)
+    budget = {}
     for name, value in BUDGETS[options.task]._asdict().items():
         if getattr(options, name) is None:
             setattr(options, name, value)
+        budget[name] = getattr(options, name)
     options.steps = options.texts // options.batch
-    budget = {name: getattr(options, name) for name in BUDGET}
     file = options.out / f"{options.task}.jsonl"
     for seed in options.seeds:
         task = None

@@ -9,9 +9,11 @@ after comments that name them, and are of the project's own runs with the task's
 
 import argparse
 import json
+import math
 import re
 import statistics
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +23,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.arena import ended  # noqa: E402
 from benchmarks.arena_costs import ANSWER, STEP  # noqa: E402
-from benchmarks.arena_tasks import BUDGETS  # noqa: E402
+from benchmarks.arena_tasks import BUDGETS, Budget  # noqa: E402
 from benchmarks.contenders.registry import CONTENDERS, DESCRIPTIONS, EVERY  # noqa: E402
 
 Run = dict[str, Any]
@@ -50,10 +52,11 @@ FIGURES = {
     "rmse_all": Figure("root mean square error"),
     "crps": Figure("CRPS"),
     "coverage_80": Figure("coverage of the 80 % interval, %", 100, 0),
+    "answered": Figure("answered with a number, %", 100, 0),
 }
 # What the page shows of each task.
 SHOWN = {
-    "scorecard": ("right", "rmse_all", "crps", "coverage_80"),
+    "scorecard": ("right", "rmse_all", "crps", "coverage_80", "answered"),
     "addition": ("right", "median_relative_error"),
     "multiplication": ("right", "median_relative_error"),
     "lengths": ("right",),
@@ -107,15 +110,23 @@ HEADLINE = (
 )
 
 
-def load(file: Path, **budget: int) -> Runs:
-    """The runs of every contender with such a budget, in the order of the registry.
+def load(file: Path, **budget: float) -> Runs:
+    """The runs of every contender with such a budget, in the order of registry and seeds.
 
     Raises:
         FileNotFoundError: If there are none.
+        ValueError: If one was run twice.
     """
     runs = [run for run in ended(file) if budget.items() <= run.items()]
     if not runs:
         raise FileNotFoundError(f"no such runs in {file}: benchmarks/arena.py makes them")
+    which = Counter(
+        tuple(run[name] for name in ("contender", "seed", *Budget._fields)) for run in runs
+    )
+    twice = [run for run, count in which.items() if count > 1]
+    if twice:
+        raise ValueError(f"in {file} there are runs with the same settings: {twice}")
+    runs.sort(key=lambda run: run["seed"])
     return {name: mine for name in EVERY if (mine := [r for r in runs if r["contender"] == name])}
 
 
@@ -126,9 +137,14 @@ def sets_of(runs: Runs, figure: str) -> list[str]:
 
 
 def values(runs: Sequence[Run], name: str, figure: str) -> list[float]:
-    """A figure of a set, of every seed that has it, as it is shown."""
-    found = (run["sets"][name].get(figure) for run in runs)
-    return [value * FIGURES[figure].unit for value in found if value is not None]
+    """A figure of a set, of every seed, as it is shown; none if the contender does not have it.
+
+    Where it could not be calculated, for errors were infinite or nothing was answered, it is the
+    worst that there is.
+    """
+    unit, better = FIGURES[figure].unit, FIGURES[figure].better
+    found = [run["sets"][name][figure] for run in runs if figure in run["sets"][name]]
+    return [-better * math.inf if value is None else value * unit for value in found]
 
 
 def table(runs: Runs, figure: str) -> str:
@@ -229,7 +245,11 @@ class Standing(NamedTuple):
 def standings(runs: Runs, figures: Sequence[str]) -> list[Standing]:
     """Ours against the best of the others, on every set and figure that can be better or worse.
 
-    Level is what is as good, or worse by no more than both spreads together.
+    Seeds have the same training texts, on the diabetes table the same fold, and are compared one
+    by one: level is what differs on the average by no more than half of the differences' range.
+
+    Raises:
+        ValueError: If ours and the best have other seeds.
     """
     found = []
     for figure in figures:
@@ -242,9 +262,15 @@ def standings(runs: Runs, figures: Sequence[str]) -> list[Standing]:
             }
             ours = known.pop(OURS)
             winner = max(known, key=lambda one: better * statistics.fmean(known[one]))
-            behind = better * (statistics.fmean(known[winner]) - statistics.fmean(ours))
-            apart = spread(known[winner]) + spread(ours)
-            place = "first" if behind < 0 else "level" if behind <= apart else "lost"
+            if [run["seed"] for run in runs[OURS]] != [run["seed"] for run in runs[winner]]:
+                raise ValueError(f"{OURS} and {winner} have other seeds")
+            ahead = [
+                0.0 if mine == best else better * (mine - best)  # also where both are infinite
+                for mine, best in zip(ours, known[winner], strict=True)
+            ]
+            mean = sum(ahead) / len(ahead)
+            half = spread(ahead) if math.isfinite(mean) else 0.0
+            place = "first" if mean > half else "lost" if mean < -half else "level"
             found.append(Standing(f"{name}: {FIGURES[figure].title}", place, winner))
     return found
 
@@ -262,7 +288,7 @@ def standing_table(every: dict[str, list[Standing]]) -> str:
 
 def spread(found: Sequence[float]) -> float:
     """Half of the range."""
-    return (max(found) - min(found)) / 2
+    return 0.0 if max(found) == min(found) else (max(found) - min(found)) / 2
 
 
 def cell(found: Sequence[float]) -> str:
@@ -274,10 +300,12 @@ def cell(found: Sequence[float]) -> str:
     if not found:
         return "-"
     mean, half = _number(statistics.fmean(found)), spread(found)
-    return f"{mean} ± {_number(half)}" if half else mean
+    return f"{mean} ± {_number(half)}" if 0 < half < math.inf else mean
 
 
 def _number(value: float) -> str:
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
     if value and not 1e-3 <= abs(value) < 1e6:
         return f"{value:.1e}"
     return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"

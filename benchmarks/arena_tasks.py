@@ -106,11 +106,27 @@ def lengths(seed: int, count: int, evaluated: int) -> Task:
     return Task(training, sets)
 
 
-KINDS: dict[str, Callable[[Random, bool], Decimal]] = {
-    "integers": lambda random, far: Decimal(_below(random, 5 if far else 3)),
-    "decimals": lambda random, far: _decimal(random, 4 if far else 2),
-    "negative": lambda random, far: _decimal(random, 4 if far else 2) * random.choice((1, -1)),
-    "magnitudes": lambda random, far: _of_any_size(random, (3, 6) if far else (-2, 3)),
+class Kind(NamedTuple):
+    """A kind of operands.
+
+    Attributes:
+        draw: Draws one, as large as in training or perhaps greater.
+        limit: None of training is greater.
+    """
+
+    draw: Callable[[Random, bool], Decimal]
+    limit: int
+
+
+KINDS: dict[str, Kind] = {
+    "integers": Kind(lambda random, far: Decimal(_below(random, 5 if far else 3)), 10**3),
+    "decimals": Kind(lambda random, far: _decimal(random, 4 if far else 2), 10**2),
+    "negative": Kind(
+        lambda random, far: _decimal(random, 4 if far else 2) * random.choice((1, -1)), 10**2
+    ),
+    "magnitudes": Kind(
+        lambda random, far: _of_any_size(random, (3, 6) if far else (-2, 3)), 10**3
+    ),
 }
 OPERATIONS = ("addition", "subtraction", "multiplication", "division", "mean", "deviation")
 
@@ -118,7 +134,8 @@ OPERATIONS = ("addition", "subtraction", "multiplication", "division", "mean", "
 def arithmetic(seed: int, count: int, evaluated: int) -> Task:
     """Six operations; operands of a problem are of one kind.
 
-    `near` has sizes as in training, `far` greater ones that never occurred there.
+    `near` has sizes as in training; of a problem of `far` one operand at least is greater than any
+    of its kind there, up to a hundred times, or a thousand where they are of any magnitude.
     """
     learned = Random(f"arithmetic/training/{seed}")
     training = [_draw(learned, learned.choice(OPERATIONS), far=False) for _ in range(count)]
@@ -143,9 +160,11 @@ def mixed(seed: int, count: int, evaluated: int) -> Task:
 
 
 def _draw(random: Random, operation: str, far: bool) -> Text:
-    kind = KINDS[random.choice(list(KINDS))]
+    draw, limit = KINDS[random.choice(list(KINDS))]
     size = random.randint(2, 5) if operation in ("mean", "deviation") else 2
-    operands = [kind(random, far) for _ in range(size)]
+    operands = [draw(random, far) for _ in range(size)]
+    while far and max(map(abs, operands)) <= limit:
+        operands = [draw(random, far) for _ in range(size)]
     if operation == "division" and not operands[1]:
         operands[1] = Decimal(7)
     return Text(_problem(operation, operands), (size,), whole=False)
@@ -239,11 +258,15 @@ class Budget(NamedTuple):
         texts: Training texts.
         batch: Texts a step.
         evaluated: Texts of each set.
+        lr: Greatest learning rate of the backbone.
+        head_lr: Greatest learning rate of what is added to it.
     """
 
     texts: int
     batch: int
     evaluated: int
+    lr: float = 1e-3
+    head_lr: float = 2e-3
 
 
 BUDGETS: dict[str, Budget] = {

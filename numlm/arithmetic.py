@@ -119,8 +119,8 @@ class Arithmetic(nn.Module):
             OPERATIONS, self.choices, self.certainty(asking).split(2, dim=-1), strict=True
         ):
             scores = choice(asking, keys, numbers.visible)
-            soft = _SOFT if self.training else _SHARP
-            made.append(_make(operation, scores, soft, numbers.values, certainty))
+            sharpness = _SOFT if self.training else _SHARP
+            made.append(_make(operation, scores, sharpness, numbers.values, certainty))
         return tuple(made)
 
 

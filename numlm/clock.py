@@ -12,7 +12,7 @@ the logarithm have no jump at 9.99 -> 10.0, and 1e-5 and 1e5 are equally precise
 Hands that turn on by another number's angle add up what they stand for: on a dial of the logarithm
 that multiplies numbers, on a dial of the value itself it adds them.
 
-This is the only file that computes in float64; what leaves `encode` is float32 of size about 1.
+All of this is in float64; what leaves `encode` is float32 of size about 1.
 """
 
 import math

@@ -61,7 +61,7 @@ class Estimate:
         """
         loc, scale = self.read()
         scale = torch.maximum(scale, _WRITTEN * loc.abs())
-        return cauchy_nll(targets.clamp(-LARGEST, LARGEST), loc, scale).float()
+        return self.noise_nll(targets.clamp(-LARGEST, LARGEST), loc, scale).float()
 
 
 def as_float(values: Tensor) -> Tensor:

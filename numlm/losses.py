@@ -7,8 +7,8 @@
     pointer loss  -log of the probability of the right copies; where there are none, of the density
                   of the mixture of new and made values and of what lies near the text's numbers
 
-Everything is float32. Terms keep sums and counts and divide once, so that they are right for
-uneven batches.
+Everything is float32 but what is read, which is float64. Terms keep sums and counts and divide
+once, so that they are right for uneven batches.
 """
 
 from collections.abc import Callable
@@ -86,7 +86,7 @@ def made_loss(answer: NumberAnswer, targets: Tensor) -> Tensor:
 
     Where nothing is to be made, trying to is noise, of as many hands as there are, and restating
     suffers. So nothing is learned from copies or where there are not two numbers, and the rest has
-    a small weight, which only the backbone feels: the choices' own steps do not hang on it.
+    a small weight, which what is shared feels: the choices' own steps do not hang on it.
 
     Args:
         answer: The head's outputs at (B, A) positions.
@@ -140,9 +140,10 @@ def pointer_nll(answer: NumberAnswer, targets: Tensor) -> Tensor:
     """
     estimates, copied, near = answer.split_pointer()
     equal = answer.equals(targets)
+    is_copy = (equal & torch.isfinite(copied)).any(-1)
     copy_nll = -copied.masked_fill(~equal, float("-inf")).logsumexp(-1)
     own_density = -_own_nll(answer, targets)
     density = torch.cat([estimates + own_density, near - answer.near_nll(targets)], dim=-1)
     if answer.made:  # which of the estimates is right is learned where a copy is righter still
         copy_nll = copy_nll - (estimates.log_softmax(-1) + own_density).logsumexp(-1)
-    return torch.where(equal.any(-1), copy_nll, -density.logsumexp(-1))
+    return torch.where(is_copy, copy_nll, -density.logsumexp(-1))

@@ -18,6 +18,8 @@ from benchmarks.contenders.base import Text
 from benchmarks.contenders.numlm_head import NumLM
 from numlm.batch import collate
 from numlm.clock import LINEAR_DIAL
+from numlm.heads import OneVsRestHead
+from numlm.losses import made_loss, pointer_nll
 from numlm.number_head import NumberAnswer
 from tests.conftest import EMBEDDED
 
@@ -94,6 +96,18 @@ def test_without_a_pointer_nothing_is_copied_or_near() -> None:
     torch.testing.assert_close(estimates.exp().sum(-1), torch.ones_like(estimates[..., 0]))
 
 
+def test_without_a_pointer_values_are_made_as_they_were() -> None:
+    """Where something is made, and only there; what cannot be copied is a new value."""
+    targets = torch.stack([_double(42.5, 7.0, 42.5), _double(42.0, 0.0, 0.0)])
+    answers = [_answer(_made(name)) for name in ("gate", "no-pointer")]
+    own, pointerless = (made_loss(answer, targets) for answer in answers)
+    assert own[1, 0] != 0
+    assert torch.equal(own, pointerless)
+    copied, new = (pointer_nll(answer, targets)[0, 2] for answer in answers)
+    assert new.isfinite()
+    assert new != copied
+
+
 def test_without_reading_the_new_value_knows_no_number() -> None:
     """It is the same whatever the text's numbers are, as far as the backbone does not tell."""
     contender = _made("no-reading")
@@ -127,3 +141,9 @@ def test_a_random_start_is_not_the_identity() -> None:
     assert _made("random-start").model.abduction.loc.weight.any()
     assert not _made("gate").model.abduction.loc.weight.any()
     assert _made("gate").gate_alpha == 0
+
+
+def test_the_other_token_head_and_weights() -> None:
+    for name in ("one-vs-rest", "one-vs-rest-gaussian"):
+        assert isinstance(_made(name).model.token_head, OneVsRestHead)
+    assert [_made(f"value-weight-{weight}").value_weight for weight in ("0.03", "3")] == [0.03, 3]

@@ -3,14 +3,24 @@
 import json
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
-from benchmarks import arena, arena_charts, arena_costs, arena_tables
+from benchmarks import arena, arena_charts, arena_costs, arena_tables, arena_tasks
+from benchmarks.arena_figures import (
+    figures,
+    is_right,
+    quantile_crps,
+    sample_crps,
+    sample_quantiles,
+)
 from benchmarks.arena_tasks import OPERATIONS, TASKS, asked
-from benchmarks.contenders.base import LEVELS, Answers, Text
+from benchmarks.contenders.base import LEVELS, Answers, Contender, Text
+from numlm.parsing import find_numbers
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -49,37 +59,98 @@ def test_results_follow_from_operands() -> None:
     assert len(seen) == len(OPERATIONS)
 
 
-def test_far_operands_are_larger_than_any_that_were_learned() -> None:
-    task = TASKS["arithmetic"](0, 2000, 100)
-    for operation in ("addition", "mean"):
-        near, far = (
-            torch.tensor([abs(q.truth) for q in task.sets[f"{operation}, {place}"]])
-            for place in ("near", "far")
-        )
-        assert far.max() > 10 * near.max()
+@pytest.mark.parametrize("kind", arena_tasks.KINDS)
+@pytest.mark.parametrize("far", [False, True])
+def test_a_far_problem_has_an_operand_larger_than_any_that_is_learned(
+    kind: str, far: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = arena_tasks.KINDS[kind]
+    monkeypatch.setattr(arena_tasks, "KINDS", {kind: own})
+    task = TASKS["arithmetic"](0, 300, 60)
+    near = [text.text for text in task.training]
+    asked_far = [q.prompt for name, of in task.sets.items() if name.endswith("far") for q in of]
+    for text in asked_far if far else near:
+        left = text.split("=")[0]
+        operands = [abs(number.value) for _, _, number in find_numbers(left)]
+        assert (max(operands) > own.limit) == far
 
 
 def test_figures_of_answers() -> None:
     truths = torch.tensor([100.0, -2.0, 0.0, 5.0], dtype=torch.float64)
     values = torch.tensor([100.00005, -2.0, 0.0, math.nan], dtype=torch.float64)
-    found = arena.figures(Answers(values), truths)
+    found = figures(Answers(values), truths)
     assert found["right"] == 0.75
     assert found["exact_match"] == 0.5
     assert found["answered"] == 0.75
-    assert "crps" not in found
+    assert found["crps"] == found["mae"] == pytest.approx(0.00005 / 3)
+    assert "coverage_80" not in found
 
 
 def test_the_score_of_quantiles_is_that_of_the_distribution() -> None:
     """A uniform distribution on [0, 1] has a CRPS of 1/12 at its middle, and 1/3 at its ends."""
     truths = torch.tensor([0.5, 1.0], dtype=torch.float64)
     quantiles = torch.tensor([LEVELS] * 2, dtype=torch.float64)
+    torch.testing.assert_close(
+        quantile_crps(quantiles, truths), torch.tensor([1 / 12, 1 / 3]).double(), rtol=0.02, atol=0
+    )
     middle, end = (
-        arena.figures(Answers(truths[i : i + 1], quantiles[i : i + 1]), truths[i : i + 1])
+        figures(Answers(truths[i : i + 1], quantiles[i : i + 1]), truths[i : i + 1])
         for i in range(2)
     )
-    assert middle["crps"] == pytest.approx(1 / 12, rel=0.06)
-    assert end["crps"] == pytest.approx(1 / 3, rel=0.06)
     assert (middle["coverage_80"], end["coverage_80"]) == (1.0, 0.0)
+
+
+def test_few_samples_tell_score_and_coverage_of_the_distribution() -> None:
+    """Of a normal forecast that is right: the score is 1 / sqrt(pi), 80 % are inside."""
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.randn(40_000, 17, generator=generator, dtype=torch.float64)
+    samples, truths = drawn[:, :16], drawn[:, 16]
+    found = figures(Answers(samples.mean(-1), samples=samples), truths)
+    assert found["crps"] == pytest.approx(1 / math.sqrt(math.pi), rel=0.01)
+    assert found["coverage_80"] == pytest.approx(0.8, abs=0.02)
+
+
+def test_samples_that_are_no_numbers_do_not_count() -> None:
+    nan = math.nan
+    samples = torch.tensor(
+        [[3.0, nan, 1.0, nan], [5.0, nan, nan, nan], [nan] * 4], dtype=torch.float64
+    )
+    truths = torch.tensor([1.0, 7.0, 0.0], dtype=torch.float64)
+    assert sample_crps(samples, truths)[:2].tolist() == [1.0 - 1.0, 2.0]
+    assert sample_crps(samples, truths)[2].isnan()
+    quantiles = sample_quantiles(samples)
+    middle = quantiles[:, LEVELS.index(0.5)].tolist()
+    assert middle[:2] == [2.0, 5.0]
+    assert quantiles[0, [0, -1]].tolist() == [1.0, 3.0]
+    assert quantiles[2].isnan().all()
+    found = figures(Answers(samples.nanmean(-1), samples=samples), truths)
+    assert (found["answered"], found["coverage_80"]) == (
+        pytest.approx(2 / 3),
+        pytest.approx(1 / 3),
+    )
+    assert found["crps"] == 1.0
+
+
+class _Echo(Contender):
+    """Answers with the last number of the prompt."""
+
+    def __init__(self) -> None:
+        nn.Module.__init__(self)
+
+    def answer(self, prompts: Sequence[str]) -> Answers:
+        values = torch.tensor([float(p.split()[-2]) for p in prompts], dtype=torch.float64)
+        return Answers(values, samples=values[:, None])
+
+    encode = loss = added = number_tokens = None  # type: ignore[assignment]
+
+
+def test_answers_are_in_the_order_of_the_questions() -> None:
+    texts = [Text(f"{'x' * (i * 37 % 11)} {i} = {i}", (1,), whole=False) for i in range(250)]
+    answers = arena.ask(_Echo(), asked(texts))
+    assert answers.values.tolist() == list(range(250))
+    assert answers.samples is not None
+    assert answers.samples[:, 0].tolist() == list(range(250))
+    assert answers.quantiles is None
 
 
 def test_questions_are_the_numbers_that_are_asked_for() -> None:
@@ -101,12 +172,15 @@ def test_questions_are_the_numbers_that_are_asked_for() -> None:
         (-0.0, 0.0, True),
         (1e-12, 0.0, False),
         (1.000004, 1.0, True),
+        (12345671.0, 12345670.0, False),
+        (560880100.0, 560880000.0, False),
+        (1e16, 1e16, True),
     ],
 )
 def test_an_answer_is_right_if_all_digits_that_are_written_are(
     value: float, truth: float, right: bool
 ) -> None:
-    assert arena.is_right(value, truth) == right
+    assert is_right(value, truth) == right
 
 
 def test_lengths_are_learned_up_to_four_digits() -> None:
@@ -143,7 +217,7 @@ def test_a_run_is_kept_and_not_run_again(
     runs = [json.loads(line) for line in file.read_text().splitlines()]
     assert [run["contender"] for run in runs] == ["numlm", "fone"]
     assert runs[0]["sets"]["test"]["slots"] == 6
-    assert runs[0]["steps"] == 2
+    assert runs[0]["texts"] == 16
     before = file.read_bytes()
     arena.main(command)
     assert file.read_bytes() == before
@@ -172,11 +246,11 @@ def test_no_runs_is_said(tmp_path: Path) -> None:
         arena_tables.load(tmp_path / "addition.jsonl")
 
 
-def _runs(**rights: list[float]) -> arena_tables.Runs:
-    """Runs of contenders, by their shares of right answers."""
+def _runs(figure: str = "right", **found: list[float | None]) -> arena_tables.Runs:
+    """Runs of contenders, by a figure in every seed."""
     return {
-        name: [{"sets": {"test": {"right": right}}} for right in shares]
-        for name, shares in rights.items()
+        name: [{"seed": i, "sets": {"test": {figure: one}}} for i, one in enumerate(of)]
+        for name, of in found.items()
     }
 
 
@@ -185,7 +259,10 @@ def _runs(**rights: list[float]) -> arena_tables.Runs:
     [
         ([0.9, 0.9], [0.8, 0.8], "first"),
         ([0.8, 0.8], [0.8, 0.8], "level"),
-        ([0.75, 0.85], [0.8, 0.84], "level"),
+        ([0.6, 0.9], [0.5, 0.8], "first"),  # by as much in every seed, whatever seeds differ by
+        ([0.5, 0.8], [0.6, 0.9], "lost"),
+        ([0.75, 0.85], [0.8, 0.82], "level"),
+        ([0.83, 0.85], [0.8, 0.84], "first"),
         ([0.7, 0.7], [0.8, 0.84], "lost"),
     ],
 )
@@ -195,13 +272,42 @@ def test_standings(ours: list[float], others: list[float], place: str) -> None:
     assert (standing.place, standing.winner) == (place, "fone")
 
 
-def test_where_less_is_better() -> None:
-    runs = {
-        name: [{"sets": {"test": {"crps": score}}}]
-        for name, score in [("numlm", 2.0), ("fone", 1.0)]
-    }
-    (standing,) = arena_tables.standings(runs, ["crps", "coverage_80"])
-    assert standing.place == "lost"
+@pytest.mark.parametrize(
+    ("ours", "others", "place"),
+    [
+        ([2.0, 2.0], [1.0, 1.0], "lost"),
+        ([2.0, 2.0], [1.0, None], "first"),  # an error without bounds is the worst
+        ([2.0, None], [1.0, 1.0], "lost"),
+        ([None, None], [None, None], "level"),
+    ],
+)
+def test_where_less_is_better(
+    ours: list[float | None], others: list[float | None], place: str
+) -> None:
+    runs = _runs("crps", numlm=ours, fone=others)
+    (standing,) = arena_tables.standings(runs, ["crps"])
+    assert standing.place == place
+
+
+def test_only_the_same_seeds_are_compared() -> None:
+    with pytest.raises(ValueError, match="other seeds"):
+        arena_tables.standings(_runs(numlm=[1.0, 1.0], fone=[0.5]), ["right"])
+
+
+def test_a_run_counts_once(tmp_path: Path) -> None:
+    line = {"contender": "fone", "seed": 0, **arena_tables.BUDGETS["lengths"]._asdict()}
+    file = tmp_path / "lengths.jsonl"
+    file.write_text(json.dumps(line) + "\n" + json.dumps({**line, "lr": 1.0}) + "\n")
+    assert len(arena_tables.load(file)["fone"]) == 2
+    assert len(arena_tables.load(file, lr=1e-3)["fone"]) == 1
+    file.write_text(2 * (json.dumps(line) + "\n"))
+    with pytest.raises(ValueError, match="the same settings"):
+        arena_tables.load(file)
+
+
+def test_a_figure_that_could_not_be_calculated_is_shown_as_the_worst() -> None:
+    text = arena_tables.table(_runs("rmse_all", numlm=[1.0, None], fone=[3.0, 5.0]), "rmse_all")
+    assert text.splitlines()[2:] == ["| numlm | ∞ |", "| fone | 4 ± 1 |"]
 
 
 def test_two_kinds_of_a_set_are_in_one_column() -> None:

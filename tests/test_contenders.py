@@ -29,6 +29,7 @@ from benchmarks.contenders.registry import DESCRIPTIONS, EVERY
 from benchmarks.contenders.regression_head import RegressionHead
 from benchmarks.contenders.seed_head import SeedHead
 from benchmarks.contenders.xval import XVal
+from numlm.parsing import find_numbers
 from tests.conftest import EMBEDDED
 from tests.test_requirements import declared, imported
 
@@ -92,7 +93,15 @@ def test_a_prompt_has_one_answer_and_ascending_quantiles(trained: Trained) -> No
     assert answers.values.shape == (len(PROMPTS),)
     assert answers.values.dtype == torch.float64
     assert not answers.values.isinf().any()
-    if trained.name in {"numlm", "seed", *ABLATIONS} | SAMPLING:
+    if trained.name in SAMPLING:
+        samples = answers.samples
+        assert samples is not None
+        assert samples.shape == (len(PROMPTS), 16)
+        assert samples.dtype == torch.float64
+        assert samples.isfinite().any(-1).equal(answers.values.isfinite())
+    else:
+        assert answers.samples is None
+    if trained.name in {"numlm", "seed", *ABLATIONS}:
         quantiles = answers.quantiles
         assert quantiles is not None
         assert quantiles.shape == (len(PROMPTS), len(LEVELS))
@@ -294,6 +303,16 @@ def test_fone_says_the_digits_that_the_hidden_state_points_at(fone: FoNE, value:
     assert fone.say(hidden).values.item() == value
 
 
+@pytest.mark.parametrize(
+    ("text", "decimals"),
+    [("12 + 30 = 42", 0), ("1.5 and 2e3", 1), ("0.00042 of 10", 5), ("1e-9 is little", 7)],
+)
+def test_fone_has_the_decimals_of_the_texts(text: str, decimals: int) -> None:
+    contender = FoNE(FOLDER)
+    contender.prepare([Text(text, ())])
+    assert (contender.decimals, contender.count) == (decimals, 8 + decimals)
+
+
 def test_fone_loss_by_its_definition(fone: FoNE) -> None:
     """Definition 3.6 in plain Python, with the sign as a further digit."""
     hidden = torch.randn(1, fone.hidden_size)
@@ -420,15 +439,16 @@ def test_the_cache_and_the_padding_change_nothing(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(Tensor, "multinomial", lambda chances, _: chances.argmax(-1, keepdim=True))
     said = contender.answer(PROMPTS)
     for value, prompt in zip(said.values.tolist(), PROMPTS, strict=True):
-        [(ids, _)] = contender.encode([Text(prompt, ())])
-        tokens: list[int] = []
+        answer = len(list(find_numbers(prompt)))
+        [(ids, start)] = contender.encode([Text(f"{prompt}42", (answer,), whole=False)])
+        ids, tokens = ids[:start], list[int]()  # up to where an answer is learned
         for place in range(contender.grammar.length):
             seen = torch.tensor([[*ids, *(contender.first + token for token in tokens)]])
             scores = contender.backbone(seen, use_cache=False).logits[0, -1, contender.first :]
             tokens.append(max(contender.grammar.allowed(place), key=scores.tolist().__getitem__))
         assert contender.grammar.value(tokens) == value
-    assert said.quantiles is not None
-    assert torch.equal(said.quantiles, said.values[:, None].expand(-1, len(LEVELS)))
+    assert said.samples is not None
+    assert torch.equal(said.samples, said.values[:, None].expand(-1, 2))
 
 
 # --- RAIL ---
@@ -439,10 +459,9 @@ def test_rail_means_the_samples_that_are_numbers(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(rail, "DigitWriter", lambda *_, **__: lambda _: next(rows))
     answers = Rail(FOLDER, samples=3).answer(["a", "b", "c"])
     torch.testing.assert_close(answers.values, doubles(3.0, math.nan, 6.0), equal_nan=True)
-    assert answers.quantiles is not None
-    torch.testing.assert_close(
-        answers.quantiles[:, LEVELS.index(0.5)], doubles(2.0, math.nan, 6.0), equal_nan=True
-    )
+    assert answers.samples is not None
+    expected = doubles(1.0, 2.0, 6.0, math.nan, math.nan, math.nan, 5.0, math.nan, 7.0)
+    torch.testing.assert_close(answers.samples, expected.view(3, 3), equal_nan=True)
 
 
 @torch.no_grad()

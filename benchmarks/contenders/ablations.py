@@ -5,7 +5,7 @@ The seed's four experiments are ours, `one-vs-rest`, `gaussian` and `one-vs-rest
 
 import math
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any
 
@@ -95,14 +95,39 @@ class GaussianHead(NumberHead):
         return gaussian
 
 
+@dataclass(frozen=True, slots=True)
+class PointerlessAnswer(NumberAnswer):
+    """An answer that is no copy and near no number.
+
+    Attributes:
+        seen: (B, A, K) bool, which numbers every position may look at.
+    """
+
+    seen: Tensor
+
+    @property
+    def visible(self) -> Tensor:
+        """(B, A, K) bool: numbers that are not copied may still be made something of."""
+        return self.seen
+
+
+class PointerlessHead(NumberHead):
+    """The number head without copies and values near a number."""
+
+    def forward(self, latent: Latent, numbers: TextNumbers) -> NumberAnswer:
+        """Answer at asking positions."""
+        answer = super().forward(latent, numbers)
+        estimates, copied, near = answer.split_pointer()
+        none = torch.full_like(torch.cat([copied, near], dim=-1), -math.inf)
+        pointer = torch.cat([estimates.log_softmax(-1), none], dim=-1)
+        contents = {field.name: getattr(answer, field.name) for field in fields(answer)}
+        return PointerlessAnswer(**{**contents, "pointer": pointer}, seen=numbers.visible)
+
+
 def _seeing_none(_: nn.Module, inputs: tuple[Tensor, Tensor, TextNumbers]) -> tuple[Any, ...]:
     """Attention's inputs without a number to be seen."""
     asking, keys, numbers = inputs
     return asking, keys, numbers._replace(visible=torch.zeros_like(numbers.visible))
-
-
-def _without_pointer(contender: NumLM) -> None:
-    contender.model.number_head.pointer.register_forward_pre_hook(_seeing_none)
 
 
 def _without_reading(contender: NumLM) -> None:
@@ -159,7 +184,7 @@ ABLATIONS: dict[str, Callable[[str], Contender]] = {
     "one-vs-rest-gaussian": partial(NumLM, token_head=OneVsRestHead, number_head=GaussianHead),
     "no-clock": partial(NumLM, embedding_hands=0, value_hands=0, answer_hands=0),
     "no-reading": partial(changed, change=_without_reading),
-    "no-pointer": partial(changed, change=_without_pointer),
+    "no-pointer": partial(NumLM, number_head=PointerlessHead),
     "no-arithmetic": partial(NumLM, arithmetic=False),
     "gate": partial(NumLM, gate_alpha=0.0),
     "random-start": partial(changed, change=_from_random),

@@ -43,13 +43,17 @@ class Text(NamedTuple):
 class Answers(NamedTuple):
     """What a contender says after N prompts.
 
+    Of a distribution there are quantiles or samples; a contender without one has neither.
+
     Attributes:
         values: (N,) float64, NaN where it says no number.
-        quantiles: (N, `LEVELS`) float64 of its distribution, None where it has none.
+        quantiles: (N, `LEVELS`) float64.
+        samples: (N, S) float64, NaN where one is no number.
     """
 
     values: Tensor
     quantiles: Tensor | None = None
+    samples: Tensor | None = None
 
 
 class Contender(nn.Module, ABC):

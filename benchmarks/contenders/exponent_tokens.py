@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import DynamicCache
 
-from benchmarks.contenders.base import LEVELS, Answers, Text, number_records
+from benchmarks.contenders.base import Answers, Text, number_records
 from benchmarks.contenders.digits import Digits
 from numlm.batch import Record
 from numlm.tokenization import NumberTokenizer
@@ -117,8 +117,9 @@ class ExponentTokens(Digits):
         return [self.first + token for token in self.grammar.tokens(next(values))]
 
     def answer(self, prompts: Sequence[str]) -> Answers:
-        """Median and quantiles of what is sampled after each prompt."""
-        rows = [ids for ids, _ in self.encode([Text(prompt, ()) for prompt in prompts])]
+        """Median of what is sampled after each prompt."""
+        asked = [Text(prompt, (), whole=False) for prompt in prompts]  # as whole ones they end
+        rows = [ids for ids, _ in self.encode(asked)]
         longest = max(map(len, rows))
         input_ids = torch.tensor([[0] * (longest - len(ids)) + ids for ids in rows])
         mask = torch.tensor([[0] * (longest - len(ids)) + [1] * len(ids) for ids in rows])
@@ -129,8 +130,7 @@ class ExponentTokens(Digits):
                 for part in zip(input_ids.split(at_once), mask.split(at_once), strict=True)
             ]
         )
-        levels = torch.tensor(LEVELS, dtype=torch.float64)
-        return Answers(drawn.quantile(0.5, dim=-1), drawn.quantile(levels, dim=-1).T)
+        return Answers(drawn.quantile(0.5, dim=-1), samples=drawn)
 
     def _draw(self, input_ids: Tensor, mask: Tensor) -> Tensor:
         """Values (N, S) float64 sampled after prompts (N, T), which are padded on the left."""

@@ -1,12 +1,15 @@
 """Numbers as phases, one for every digit (FoNE)."""
 
 import math
+from collections.abc import Sequence
+from decimal import Decimal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks.contenders.base import Answers, ValueTokens
+from benchmarks.contenders.base import Answers, Text, ValueTokens
+from numlm.parsing import find_numbers
 
 _EXACT = 15  # digits of a float64
 
@@ -31,10 +34,16 @@ class FoNE(ValueTokens):
     digits. A number beyond the digits is rounded to the last of them, and of what exceeds the
     first only the rest is left (v mod 10^whole), as the circles have it.
 
+    The authors' code puts a linear map after the circles and a normalization before the digits,
+    which the definitions do not have, and its circles have periods of 2 and 5 units of the digit.
+
+    From 204,800 additions of four digits, each seen once, it adds all fresh ones rightly with the
+    model of the arena; the paper has 98.6 % from 5,000 seen 50 times, and 100 % from 25,000.
+
     Args:
         folder: The backbone.
         whole: Number of digits before the point.
-        decimals: Number of digits after it.
+        decimals: Greatest number of digits after it; there are as many as the training texts have.
         value_weight: Weight of the value loss.
 
     Raises:
@@ -53,6 +62,14 @@ class FoNE(ValueTokens):
             raise ValueError(f"{whole} and {decimals} digits are not 1 to {most} together")
         self.sign = nn.Linear(self.hidden_size, 1)
         self.register_buffer("directions", circle(torch.arange(10) / 10), persistent=False)
+
+    def prepare(self, texts: Sequence[Text]) -> None:
+        """As many decimals as the numbers of the texts have."""
+        written = (number.value for text in texts for _, _, number in find_numbers(text.text))
+        exponents = (Decimal(repr(value)).normalize().as_tuple().exponent for value in written)
+        longest = max((-int(exponent) for exponent in exponents), default=0)
+        self.decimals = min(max(longest, 0), self.decimals)
+        self.count = self.whole + self.decimals
 
     def digits(self, values: Tensor) -> Tensor:
         """Digits (N, D) int64 of |v| for (N,) float64, the last decimal first."""

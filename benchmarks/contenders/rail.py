@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from benchmarks.contenders.base import LEVELS, Answers
+from benchmarks.contenders.base import Answers
 from benchmarks.contenders.digits import Digits
 from numlm.digits import DigitWriter
 
@@ -30,15 +30,14 @@ class Rail(Digits):
         self.samples = samples
 
     def answer(self, prompts: Sequence[str]) -> Answers:
-        """Mean and quantiles of what is sampled after each prompt, NaN where it is no number."""
+        """Mean of what is sampled after each prompt."""
         writer = DigitWriter(self.backbone, self.base, generate=self._sample)
         written = [writer(prompts) for _ in range(self.samples)]
         drawn = torch.tensor(
             [[float("nan") if value is None else value for value in row] for row in written],
             dtype=torch.float64,
         )  # (S, N)
-        levels = torch.tensor(LEVELS, dtype=torch.float64)
-        return Answers(drawn.nanmean(0), drawn.nanquantile(levels, dim=0).T)
+        return Answers(drawn.nanmean(0), samples=drawn.T)
 
     def _sample(self, **options: object) -> Tensor:
         """What `generate` draws, from the model's whole distribution."""
