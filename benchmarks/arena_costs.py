@@ -66,7 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, help="where to write the figures")
     options = parser.parse_args(arguments)
     torch.manual_seed(0)
-    options.batch, options.lr, options.head_lr = options.texts, *BUDGETS[TASK][-2:]
+    budget = BUDGETS[TASK]
+    options.batch, options.lr, options.head_lr = options.texts, budget.lr, budget.head_lr
     task = TASKS[TASK](0, options.texts * (options.steps + 1), options.questions)
     own = count(load(str(EMBEDDED)))
     questions = [question for asked in task.sets.values() for question in asked]
