@@ -37,9 +37,6 @@ class FoNE(ValueTokens):
     The authors' code puts a linear map after the circles and a normalization before the digits,
     which the definitions do not have, and its circles have periods of 2 and 5 units of the digit.
 
-    From 204,800 additions of four digits, each seen once, it adds all fresh ones rightly with the
-    model of the arena; the paper has 98.6 % from 5,000 seen 50 times, and 100 % from 25,000.
-
     Args:
         folder: The backbone.
         whole: Number of digits before the point.
@@ -56,7 +53,7 @@ class FoNE(ValueTokens):
         self, folder: str, whole: int = 8, decimals: int = 7, value_weight: float = 1.0
     ) -> None:
         super().__init__(folder, value_weight)
-        self.whole, self.decimals, self.count = whole, decimals, whole + decimals
+        self.whole, self.decimals = whole, decimals
         most = min(_EXACT, (self.hidden_size - 1) // 2)
         if not 1 <= self.count <= most:
             raise ValueError(f"{whole} and {decimals} digits are not 1 to {most} together")
@@ -69,7 +66,11 @@ class FoNE(ValueTokens):
         exponents = (Decimal(repr(value)).normalize().as_tuple().exponent for value in written)
         longest = max((-int(exponent) for exponent in exponents), default=0)
         self.decimals = min(max(longest, 0), self.decimals)
-        self.count = self.whole + self.decimals
+
+    @property
+    def count(self) -> int:
+        """Number D of digits."""
+        return self.whole + self.decimals
 
     def digits(self, values: Tensor) -> Tensor:
         """Digits (N, D) int64 of |v| for (N,) float64, the last decimal first."""
