@@ -15,7 +15,6 @@ from torch import Tensor
 from transformers import GenerationConfig, GenerationMixin, PreTrainedModel
 from transformers.generation.streamers import TextStreamer
 
-from numlm.heads import Latent
 from numlm.parsing import find_numbers
 from numlm.prediction import NumberSaid, check_prompt, check_texts, inference
 from numlm.streaming import NumberStreamer
@@ -83,12 +82,9 @@ class NumberWriter(PreTrainedModel, GenerationMixin):
         """
         model = self.model
         features = numbers.read(input_ids)
-        outputs = model.backbone.base_model(
-            inputs_embeds=model.embed(input_ids, features), **options
-        )
-        latent = model.abduction(outputs.last_hidden_state)
-        scores = model.token_scores(Latent(latent.loc[:, -1:], latent.scale[:, -1:]))
-        numbers.remember(latent, scores[:, -1])
+        states, outputs = model.read(model.embed(input_ids, features), **options)
+        scores = model.token_scores(states.map(lambda part: part[:, -1:]).latent)
+        numbers.remember(states, scores[:, -1])
         logits = model.token_head.log_probs(scores)
         # rows of the table that are no token
         logits[..., model.tokenizer.num_token_id + 1 :] = float("-inf")

@@ -14,6 +14,7 @@ side by side.
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -47,6 +48,32 @@ class Latent(NamedTuple):
 
     loc: Tensor
     scale: Tensor
+
+
+class States(NamedTuple):
+    """What is known at every position.
+
+    The last layer is there for the next token: what it writes about that, it writes over what a
+    number belongs to. So which number is meant is found out from what that layer read.
+
+    Attributes:
+        loc: (..., H) location of the latent cause.
+        scale: (..., 1) its scale.
+        before: (..., H) float32, the hidden state that the last layer read.
+    """
+
+    loc: Tensor
+    scale: Tensor
+    before: Tensor
+
+    @property
+    def latent(self) -> Latent:
+        """The latent cause."""
+        return Latent(self.loc, self.scale)
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "States":
+        """The same change of all of them."""
+        return States(*map(change, self))
 
 
 class Abduction(nn.Module):

@@ -21,8 +21,9 @@ from numlm.calibration import Calibration
 from numlm.checkpoint import context_length
 from numlm.compilation import compiled_if
 from numlm.embedding import NumberEmbedding
-from numlm.heads import ALL, Abduction, Latent, TokenHead, starting_scale
+from numlm.heads import ALL, Abduction, Latent, States, TokenHead, starting_scale
 from numlm.identity import Identity
+from numlm.layers import decoder_layers, input_of
 from numlm.lora import Lora, NumRow
 from numlm.losses import Term, ValueLoss, made_loss, pointer_nll, value_nll
 from numlm.number_head import NumberAnswer, NumberHead
@@ -35,6 +36,7 @@ from numlm.vocabulary_loss import Shift
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+    from transformers.modeling_outputs import BaseModelOutputWithPast
 
     from numlm.generation import Continuation, NumberWriter
 
@@ -84,6 +86,9 @@ class NumberLM(Pretrained):
         number_head: Decides which number.
         embedding_hands: How many hands of the clock the backbone sees of a number.
 
+    Raises:
+        ValueError: If the backbone has no layers that Transformers knows as such.
+
     Attributes:
         identity: Which backbone and tokenizer its weights belong to.
         lora: The settings of its adapters; None where the backbone has none.
@@ -98,6 +103,8 @@ class NumberLM(Pretrained):
         embedding_hands: int = clock.HANDS,
     ) -> None:
         super().__init__()
+        if not decoder_layers(backbone):
+            raise ValueError(f"{type(backbone).__name__} has no layers that Transformers knows")
         hidden_size = backbone.config.get_text_config().hidden_size
         self.tokenizer = tokenizer
         self.backbone = backbone
@@ -139,25 +146,37 @@ class NumberLM(Pretrained):
             return embeddings
         return embeddings + self.number_embedding(number_features).to(embeddings.dtype)
 
-    def forward(self, batch: Batch) -> Latent:
-        """Latent cause at every position, loc (B, T, H) and scale (B, T, 1); of padding any."""
+    def forward(self, batch: Batch) -> States:
+        """What is known at every position (B, T); of padding any."""
         if self.backbone.config._attn_implementation != PER_TEXT:
             embeddings = self.embed(batch.input_ids, batch.number_features)
-            return self._read(embeddings, attention_mask=batch.attention_mask)
+            return self.read(embeddings, attention_mask=batch.attention_mask, use_cache=False)[0]
         packing = Packing.of(batch.attention_mask)
         embeddings = self.embed(packing.pack(batch.input_ids), packing.pack(batch.number_features))
-        latent = self._read(
-            embeddings, attention_mask=packing.table, position_ids=packing.position_ids
+        states, _ = self.read(
+            embeddings,
+            attention_mask=packing.table,
+            position_ids=packing.position_ids,
+            use_cache=False,
         )
-        return Latent(packing.unpack(latent.loc), packing.unpack(latent.scale, padding=1.0))
+        return States(
+            packing.unpack(states.loc),
+            packing.unpack(states.scale, padding=1.0),
+            packing.unpack(states.before),
+        )
 
-    def _read(self, embeddings: Tensor, **options: Tensor) -> Latent:
-        """Latent cause of embeddings (B, T, H)."""
-        with compiled_if(self.training):
-            outputs = self.backbone.base_model(
-                inputs_embeds=embeddings, use_cache=False, **options
-            )
-        return self.abduction(outputs.last_hidden_state)
+    def read(self, embeddings: Tensor, **options: Any) -> "tuple[States, BaseModelOutputWithPast]":  # noqa: ANN401
+        """What is known at embeddings (B, T, H), and all that the backbone gave.
+
+        Args:
+            embeddings: The embeddings.
+            **options: Given to the backbone: attention mask, position ids, cache.
+        """
+        last_layer = decoder_layers(self.backbone)[-1]
+        with compiled_if(self.training), input_of(last_layer) as read:
+            outputs = self.backbone.base_model(inputs_embeds=embeddings, **options)
+        (before,) = read
+        return States(*self.abduction(outputs.last_hidden_state), before.float()), outputs
 
     def token_scores(self, latent: Latent, tile: slice = ALL) -> Tensor:
         """Scores (..., V) of the next token in float32; greater is more probable.
@@ -202,23 +221,25 @@ class NumberLM(Pretrained):
         """Positions (B, A) whose next label is `<NUM>`, and which are real (B, A)."""
         return positions_of(batch.labels[:, 1:] == self.tokenizer.num_token_id)
 
-    def number_answer(self, latent: Latent, batch: Batch, positions: Tensor) -> NumberAnswer:
+    def number_answer(self, states: States, batch: Batch, positions: Tensor) -> NumberAnswer:
         """Which number comes after each of the positions (B, A)."""
         is_number = (batch.input_ids == self.tokenizer.num_token_id) & (batch.attention_mask == 1)
         places, exists = positions_of(is_number)
         after = places[..., None] + torch.arange(1, WINDOW + 1, device=places.device)  # (B, K, W)
-        inside = after.clamp(max=latent.loc.shape[1] - 1)
+        inside = after.clamp(max=states.before.shape[1] - 1)
         text = (batch.attention_mask == 1) & ~is_number
         between = take_positions(text, inside.flatten(1)).view_as(after) & (after == inside)
         numbers = TextNumbers(
-            states=take_positions(latent.loc, places),
-            following=take_positions(latent.loc, inside.flatten(1)).unflatten(1, after.shape[1:]),
+            states=take_positions(states.before, places),
+            following=take_positions(states.before, inside.flatten(1)).unflatten(
+                1, after.shape[1:]
+            ),
             follows=between.cumprod(-1).bool(),
             features=take_positions(batch.number_features, places),
             values=take_positions(batch.number_values, places),
             visible=exists[:, None, :] & (places[:, None, :] <= positions[:, :, None]),
         )
-        at = Latent(take_positions(latent.loc, positions), take_positions(latent.scale, positions))
+        at = states.map(lambda part: take_positions(part, positions))
         return self.number_head(at, numbers)
 
     def interval_level(self, source: Tensor, nominal: float) -> Tensor:
@@ -242,17 +263,17 @@ class NumberLM(Pretrained):
                 gate.
             value_loss: Loss of new values.
         """
-        latent = self(batch)
+        states = self(batch)
         labels = batch.labels[:, 1:]
         labelled = labels != IGNORE
         labels = labels[labelled]
         token_loss, p_label = self.token_loss(
-            Latent(latent.loc[:, :-1][labelled], latent.scale[:, :-1][labelled]), labels
+            Latent(states.loc[:, :-1][labelled], states.scale[:, :-1][labelled]), labels
         )
         token = Term(token_loss, labelled.sum())
 
         positions, real = self.slots(batch)
-        answer = self.number_answer(latent, batch, positions)
+        answer = self.number_answer(states, batch, positions)
         targets = take_positions(batch.number_values[:, 1:], positions)
         gate = torch.ones_like(answer.near_log_scale)
         p_number = p_label[labels == self.tokenizer.num_token_id]

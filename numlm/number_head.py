@@ -30,7 +30,7 @@ from numlm import clock
 from numlm.arithmetic import OPERATIONS, Arithmetic
 from numlm.distributions import ValueMixture
 from numlm.estimate import MAGNITUDE_LIMIT, Estimate, as_float
-from numlm.heads import Latent
+from numlm.heads import States
 from numlm.reading import NumberKeys, Pointer, ReadingHeads, TextNumbers
 
 _MAGNITUDE, _SIGNED, _LOG_SCALE, _HANDS = 0, 1, 2, 3
@@ -219,25 +219,23 @@ class NumberHead(nn.Module):
         free[_NEAR, :, clock.MAGNITUDE] = 1 / max(free.shape[1], 1)
         self.skip.bias[_LOG_SCALE] = math.log(0.5)
 
-    def forward(self, latent: Latent, numbers: TextNumbers) -> NumberAnswer:
+    def forward(self, states: States, numbers: TextNumbers) -> NumberAnswer:
         """Answer at asking positions.
 
         Args:
-            latent: Latent cause there, (B, A, H).
+            states: What is known there, (B, A, H).
             numbers: The numbers of the texts.
         """
-        with torch.autocast(latent.loc.device.type, enabled=False):
-            asking = functional.rms_norm(latent.loc.float(), latent.loc.shape[-1:])
+        with torch.autocast(states.loc.device.type, enabled=False):
+            asking = _normalised(states.before)
             keys = self.keys(
                 numbers._replace(
-                    states=functional.rms_norm(numbers.states.float(), latent.loc.shape[-1:]),
-                    following=functional.rms_norm(
-                        numbers.following.float(), latent.loc.shape[-1:]
-                    ),
+                    states=_normalised(numbers.states), following=_normalised(numbers.following)
                 )
             )
             read = self.reading(asking, keys, numbers)
-            inputs = torch.cat([asking, latent.scale.log(), read.flatten(-2)], dim=-1)
+            cause = [_normalised(states.loc), states.scale.log()]
+            inputs = torch.cat([*cause, read.flatten(-2)], dim=-1)
             skip = functional.linear(inputs, self.skip.weight * self.skip_mask, self.skip.bias)
             outputs = skip + self.mlp(inputs * self.coarse)
             hands = self.answer_hands
@@ -257,3 +255,8 @@ class NumberHead(nn.Module):
                 pointer=self.pointer(asking, keys, numbers),
                 values=numbers.values,
             )
+
+
+def _normalised(states: Tensor) -> Tensor:
+    """States (..., H) in float32, brought to size one."""
+    return functional.rms_norm(states.float(), states.shape[-1:])

@@ -12,7 +12,6 @@ from numlm.batch import Record, collate, take_positions
 from numlm.calibration import INTERVAL
 from numlm.compilation import compiled_if
 from numlm.distributions import ValueMixture
-from numlm.heads import Latent
 from numlm.parsing import render
 
 if TYPE_CHECKING:
@@ -103,18 +102,16 @@ def predict_batch(model: "NumberLM", prompts: Sequence[str]) -> list[Prediction]
         model.tokenizer.num_token_id,
         model.tokenizer.pad_token_id,
     ).to(model.device)
-    latent = model(batch)
+    states = model(batch)
     last = batch.attention_mask.sum(-1, keepdim=True) - 1  # (N, 1)
     at = torch.cat([last, (last - 1).clamp(min=0)], dim=-1)
-    scores = model.token_scores(
-        Latent(take_positions(latent.loc, at), take_positions(latent.scale, at))
-    )
+    scores = model.token_scores(states.map(lambda part: take_positions(part, at)).latent)
     p_number = model.token_head.prob(scores[:, 0], model.tokenizer.num_token_id)
     spaces = batch.input_ids.gather(-1, last)
     p_space = model.token_head.log_probs(scores[:, 1]).gather(-1, spaces)[:, 0].exp()
     after_space = torch.tensor([bool(lead) for _, lead in ways], device=p_space.device)
     probability = torch.where(after_space, p_number * p_space, p_number)
-    mixture = model.number_answer(latent, batch, last).mixture()
+    mixture = model.number_answer(states, batch, last).mixture()
     said = describe(model, mixture, mixture.printed(), probability)
     best: dict[int, tuple[NumberSaid, str]] = {}
     total = [0.0] * len(prompts)

@@ -24,8 +24,8 @@ class TextNumbers(NamedTuple):
     """The numbers of each text, and which of them every asking position may look at.
 
     Attributes:
-        states: (B, K, H) latent location at each number.
-        following: (B, K, W, H) latent location at the tokens after each number.
+        states: (B, K, H) hidden state at each number, as the last layer reads it.
+        following: (B, K, W, H) hidden state at the tokens after each number.
         follows: (B, K, W) bool, which of them stand before the next number.
         features: (B, K, F) clock features.
         values: (B, K) float64.

@@ -8,7 +8,7 @@ from torch import Tensor
 from numlm.batch import IGNORE, Batch, positions_of, take_positions
 from numlm.calibration import INTERVAL
 from numlm.choice import choose
-from numlm.heads import Latent
+from numlm.heads import Latent, States
 from numlm.model import NumberLM
 
 
@@ -68,13 +68,13 @@ def score_batch(model: NumberLM, batch: Batch) -> Scores:
     Returns:
         Scores; every row carries its record's id, so that a record seen twice can be counted once.
     """
-    latent = model(batch)
+    states = model(batch)
     num_id = model.tokenizer.num_token_id
     labels = batch.labels[:, 1:]
     rows, positions = (labels != IGNORE).nonzero(as_tuple=True)
     right = labels[rows, positions]
     choice = choose(
-        model, Latent(latent.loc[rows, positions], latent.scale[rows, positions]), right
+        model, Latent(states.loc[rows, positions], states.scale[rows, positions]), right
     )
     said = choice.said
     is_said, is_right = said == num_id, right == num_id
@@ -99,7 +99,7 @@ def score_batch(model: NumberLM, batch: Batch) -> Scores:
         _at(values, rows, positions, labels) for values in (choice.rank, choice.prob)
     )
     return Scores(
-        slots=_score_slots(model, batch, latent, rank_at, prob_at).cpu(),
+        slots=_score_slots(model, batch, states, rank_at, prob_at).cpu(),
         records=torch.cat([batch.record_ids[:, None].double(), records], dim=-1).cpu(),
         mistakes=torch.stack([record, positions, said, right], dim=-1)[wrong].double().cpu(),
         plain=torch.stack([record, positions, said], dim=-1)[plain].double().cpu(),
@@ -107,11 +107,11 @@ def score_batch(model: NumberLM, batch: Batch) -> Scores:
 
 
 def _score_slots(
-    model: NumberLM, batch: Batch, latent: Latent, rank: Tensor, prob: Tensor
+    model: NumberLM, batch: Batch, states: States, rank: Tensor, prob: Tensor
 ) -> Tensor:
     """Rows of the numbers that are asked for; rank and prob are (B, T - 1)."""
     positions, real = positions_of(batch.asked[:, 1:])
-    answer = model.number_answer(latent, batch, positions)
+    answer = model.number_answer(states, batch, positions)
     truth = take_positions(batch.number_values[:, 1:], positions).flatten()
     mixture = answer.mixture()
     median, source = mixture.point()

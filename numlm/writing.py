@@ -15,7 +15,7 @@ from torch.nn import functional
 from numlm import clock
 from numlm.batch import IGNORE, Batch
 from numlm.distributions import ValueMixture
-from numlm.heads import Latent
+from numlm.heads import States
 from numlm.prediction import NumberSaid, describe
 
 if TYPE_CHECKING:
@@ -109,19 +109,20 @@ class WrittenNumbers:
             record_ids=torch.arange(len(ids), device=ids.device),
         )
         hidden_size = self.model.number_embedding.bias.shape[0]
-        self._latent = Latent(
-            *(torch.zeros(*ids.shape, size, device=ids.device) for size in (hidden_size, 1))
+        sizes = (hidden_size, 1, hidden_size)
+        self._states = States(
+            *(torch.zeros(*ids.shape, size, device=ids.device) for size in sizes)
         )
 
-    def remember(self, latent: Latent, scores: Tensor) -> None:
+    def remember(self, states: States, scores: Tensor) -> None:
         """Keep what the tokens of a step were read as.
 
         Args:
-            latent: (B, t, H) latent causes of those tokens.
+            states: (B, t, H) what is known at those tokens.
             scores: (B, V) of what follows the last one.
         """
-        start = self.length - latent.loc.shape[1]
-        for kept, part in zip(self._latent, latent, strict=True):
+        start = self.length - states.loc.shape[1]
+        for kept, part in zip(self._states, states, strict=True):
             kept[:, start : self.length] = part
         self._scores = scores
 
@@ -137,11 +138,11 @@ class WrittenNumbers:
 
     def _next(self, rows: Sequence[int]) -> _Said:
         chosen = slice(None) if len(rows) == len(self._values) else rows  # all: without a copy
-        latent = Latent(*(part[chosen, : self.length] for part in self._latent))
+        states = self._states.map(lambda part: part[chosen, : self.length])
         texts = (part[chosen] for part in self._texts)
         batch = Batch(*(part[:, : self.length] if part.dim() > 1 else part for part in texts))
         last = torch.full((len(rows), 1), self.length - 1, device=batch.input_ids.device)
-        mixture = self.model.number_answer(latent, batch, last).mixture()
+        mixture = self.model.number_answer(states, batch, last).mixture()
         p_number = self.model.token_head.prob(
             self._scores[chosen], self.model.tokenizer.num_token_id
         )

@@ -16,7 +16,7 @@ from numlm import clock
 from numlm.arithmetic import MEAN, OPERATIONS, PRODUCT, SUM, Arithmetic, Operation, SignedChoice
 from numlm.batch import Batch, Record, collate, take_positions
 from numlm.estimate import Estimate
-from numlm.heads import Latent
+from numlm.heads import States
 from numlm.losses import made_loss, pointer_nll, value_nll
 from numlm.model import NumberLM
 from numlm.number_head import NumberAnswer, NumberHead
@@ -468,8 +468,8 @@ def _head() -> NumberHead:
 
 def _answer(head: NumberHead, values: list[list[float]]) -> NumberAnswer:
     texts = len(values)
-    latent = Latent(_randn(texts, 1, HIDDEN, seed=7), torch.full((texts, 1, 1), 0.02))
-    return head(latent, _numbers(values))
+    loc, before = (_randn(texts, 1, HIDDEN, seed=seed) for seed in (7, 8))
+    return head(States(loc, torch.full((texts, 1, 1), 0.02), before), _numbers(values))
 
 
 @pytest.mark.parametrize(

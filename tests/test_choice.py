@@ -6,7 +6,7 @@ import torch
 from numlm import choice
 from numlm.batch import IGNORE
 from numlm.choice import choose
-from numlm.heads import Latent, OneVsRestHead, SoftmaxHead, TokenHead
+from numlm.heads import OneVsRestHead, SoftmaxHead, TokenHead
 from numlm.model import NumberLM
 from tests.test_model import EMBEDDED, NUMBERS, batch_of
 
@@ -22,7 +22,7 @@ def test_tiles_choose_as_the_whole(
     batch = batch_of(model, NUMBERS)
     with torch.no_grad():
         real = batch.labels[:, 1:] != IGNORE
-        at = Latent(*(part[:, :-1][real] for part in model(batch)))
+        at = model(batch).map(lambda part: part[:, :-1][real]).latent
         # So that <NUM> stands everywhere among the others, first and last too.
         shift = torch.randn(at.loc.shape[1], generator=torch.Generator().manual_seed(1))
         model.backbone.get_output_embeddings().weight[num_id] += shift

@@ -10,7 +10,7 @@ from transformers.generation.streamers import TextStreamer
 
 from numlm.batch import Record, collate
 from numlm.generation import Continuation
-from numlm.heads import Latent, OneVsRestHead, SoftmaxHead, TokenHead
+from numlm.heads import OneVsRestHead, SoftmaxHead, TokenHead
 from numlm.model import NumberLM
 from numlm.parsing import render, split_numbers
 
@@ -95,13 +95,13 @@ def test_generation_is_greedy_decoding_of_the_uncached_model(model: NumberLM) ->
     for _ in range(10):
         batch = collate([Record(ids, values)], tokenizer.num_token_id, tokenizer.pad_token_id)
         with torch.no_grad():
-            latent = model(batch)
-            scores = model.token_scores(Latent(latent.loc[:, -1], latent.scale[:, -1]))[0]
+            states = model(batch)
+            scores = model.token_scores(states.map(lambda part: part[:, -1]).latent)[0]
             scores[tokenizer.end_token_id] = float("-inf")
             token_id = int(scores[: tokenizer.num_token_id + 1].argmax())
             if token_id == tokenizer.num_token_id:
                 at = torch.tensor([[len(ids) - 1]])
-                values.append(model.number_answer(latent, batch, at).mixture().printed().item())
+                values.append(model.number_answer(states, batch, at).mixture().printed().item())
         ids.append(token_id)
     assert tokenizer.num_token_id in ids[start:]
     pieces = tokenizer.decode_pieces(ids[start:], values[len(encoding.numbers) :], after_text=True)

@@ -94,7 +94,7 @@ def test_adapters_and_number_modules_learn_and_nothing_else(
 def test_the_row_of_num_is_that_of_a_table_with_the_row_changed(head: type[TokenHead]) -> None:
     model = learnt(EMBEDDED, token_head=head)
     num_id, weight = model.tokenizer.num_token_id, model.backbone.get_output_embeddings().weight
-    latent = model(batch_of(model, NUMBERS))
+    latent = model(batch_of(model, NUMBERS)).latent
     changed = weight.detach().clone()
     changed[num_id] += model.num_row.delta
     expected = model.token_head.scores(latent, changed)

@@ -133,8 +133,7 @@ def test_scores_are_made_in_tiles_where_a_label_asks_only(
     batch = collate(records, model.tokenizer.num_token_id, model.tokenizer.pad_token_id)
     labels = int((batch.labels[:, 1:] != -100).sum())
     assert labels == 6 < batch.input_ids.numel() // 5
-    latent = model(batch)
-    at = Latent(*(part[:, -3:-1].flatten(0, 1) for part in latent))
+    at = model(batch).map(lambda part: part[:, -3:-1].flatten(0, 1)).latent
     with Largest(labels, hidden_size) as largest:
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed):
             loss, _ = model.token_loss(at, batch.labels[:, -2:].flatten())
@@ -159,15 +158,15 @@ def test_heads_and_losses_are_float32_under_mixed_precision(
     products: list[torch.dtype] = []
     layer = next(m for m in model.backbone.modules() if isinstance(m, torch.nn.Linear))
     layer.register_forward_hook(lambda _module, _inputs, output: products.append(output.dtype))
-    latent = model(batch)
+    states = model(batch)
     assert products == [torch.bfloat16], "the layers are what is mixed"
-    answer = model.number_answer(latent, batch, model.slots(batch)[0])
+    answer = model.number_answer(states, batch, model.slots(batch)[0])
     losses = model.losses(batch)
     assert answer.made, "what is made is among what is tested"
     for estimate in answer.estimates:
         for tensor in (estimate.magnitude, estimate.signed, estimate.hands, estimate.hand_scales):
             assert tensor.dtype == torch.float32
-    for tensor in (*latent, answer.pointer, losses.total(1.0)):
+    for tensor in (*states, answer.pointer, losses.total(1.0)):
         assert tensor.dtype == torch.float32
     assert answer.values.dtype == torch.float64
     losses.total(1.0).backward()
@@ -177,8 +176,7 @@ def test_heads_and_losses_are_float32_under_mixed_precision(
 def test_what_is_measured_is_scored_in_float32(mixed_model: tuple[NumberLM, Batch]) -> None:
     """Training scores have 8 bits, and many equals; those of an evaluation have 24."""
     model, batch = mixed_model
-    latent = model(batch)
-    at = Latent(latent.loc[:, :-1].detach(), latent.scale[:, :-1].detach())
+    at = model(batch).map(lambda part: part[:, :-1].detach()).latent
     with torch.autocast("cpu", enabled=False):
         exact = at.loc @ model.backbone.get_output_embeddings().weight.T
     with torch.no_grad():

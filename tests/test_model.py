@@ -22,7 +22,7 @@ from transformers import (
 from numlm.batch import IGNORE, Batch, Record, collate
 from numlm.checkpoint import ModelNotFoundError
 from numlm.clock import encode
-from numlm.heads import Latent, OneVsRestHead, SoftmaxHead, TokenHead
+from numlm.heads import OneVsRestHead, SoftmaxHead, States, TokenHead
 from numlm.model import NumberLM
 from numlm.number_head import NumberAnswer
 from numlm.reading import WINDOW, TextNumbers
@@ -43,7 +43,7 @@ def batch_of(model: NumberLM, texts: list[str]) -> Batch:
 
 def scores_of(model: NumberLM, texts: list[str]) -> torch.Tensor:
     with torch.no_grad():
-        return model.token_scores(model(batch_of(model, texts)))
+        return model.token_scores(model(batch_of(model, texts)).latent)
 
 
 @pytest.fixture(scope="module")
@@ -255,20 +255,20 @@ def trained() -> NumberLM:
 @torch.no_grad()
 def text_numbers(
     model: NumberLM, batch: Batch, monkeypatch: pytest.MonkeyPatch
-) -> tuple[Latent, TextNumbers]:
-    """The latent causes of a batch, and what the number head is given at its slots."""
+) -> tuple[States, TextNumbers]:
+    """The states of a batch, and what the number head is given at its slots."""
     seen: list[TextNumbers] = []
     forward = model.number_head.forward
 
-    def listen(latent: Latent, numbers: TextNumbers) -> NumberAnswer:
+    def listen(states: States, numbers: TextNumbers) -> NumberAnswer:
         seen.append(numbers)
-        return forward(latent, numbers)
+        return forward(states, numbers)
 
     with monkeypatch.context() as patch:
         patch.setattr(model.number_head, "forward", listen)
-        latent = model(batch)
-        model.number_answer(latent, batch, model.slots(batch)[0])
-    return latent, seen[0]
+        states = model(batch)
+        model.number_answer(states, batch, model.slots(batch)[0])
+    return states, seen[0]
 
 
 def test_a_window_ends_at_the_next_number_the_end_of_the_text_and_padding(
@@ -276,7 +276,7 @@ def test_a_window_ends_at_the_next_number_the_end_of_the_text_and_padding(
 ) -> None:
     texts = [SEVERAL, "It was 4, at 12 doors", "No number here", "7 and 8 9", "总之，电压是-3e-5"]
     batch = batch_of(trained, texts)
-    latent, numbers = text_numbers(trained, batch, monkeypatch)
+    states, numbers = text_numbers(trained, batch, monkeypatch)
     num_id, lengths = trained.tokenizer.num_token_id, set()
     for row, text in enumerate(texts):
         ids = trained.tokenizer.encode(text).input_ids
@@ -286,8 +286,8 @@ def test_a_window_ends_at_the_next_number_the_end_of_the_text_and_padding(
             lengths.add(length)
             assert numbers.follows[row, k].tolist() == [w < length for w in range(WINDOW)]
             found = numbers.following[row, k, :length]
-            assert torch.equal(found, latent.loc[row, place + 1 : place + 1 + length])
-            assert torch.equal(numbers.states[row, k], latent.loc[row, place])
+            assert torch.equal(found, states.before[row, place + 1 : place + 1 + length])
+            assert torch.equal(numbers.states[row, k], states.before[row, place])
     assert WINDOW == 8
     assert {0, 1, 2, WINDOW} <= lengths, "the texts must have windows of all kinds"
 

@@ -14,7 +14,7 @@ from numlm import clock
 from numlm.arithmetic import OPERATIONS
 from numlm.clock import FINE_LOG_DIAL, LINEAR_DIAL, LOG_DIAL, Dial
 from numlm.estimate import Estimate
-from numlm.heads import Latent
+from numlm.heads import States
 from numlm.losses import value_nll
 from numlm.model import NumberLM
 from numlm.number_head import NumberAnswer, NumberHead
@@ -70,8 +70,12 @@ def _numbers(values: list[list[float]], visible: Tensor | None = None) -> TextNu
     )
 
 
-def _latent(texts: int = 1, asking: int = 1, seed: int = 2) -> Latent:
-    return Latent(_randn(texts, asking, HIDDEN, seed=seed), torch.full((texts, asking, 1), 0.02))
+def _states(texts: int = 1, asking: int = 1, seed: int = 2) -> States:
+    return States(
+        loc=_randn(texts, asking, HIDDEN, seed=seed),
+        scale=torch.full((texts, asking, 1), 0.02),
+        before=_randn(texts, asking, HIDDEN, seed=seed + 50),
+    )
 
 
 def _small_head(arithmetic: bool) -> NumberHead:
@@ -198,7 +202,7 @@ def test_reading_heads_read_the_features_untouched() -> None:
 @pytest.mark.parametrize("value", VALUES)
 def test_the_hands_start_as_those_of_the_only_number(head: NumberHead, value: float) -> None:
     """Whatever share the heads give to reading nothing, the direction is the number's own."""
-    answer = head(_latent(), _numbers([[value]]))
+    answer = head(_states(), _numbers([[value]]))
     features = clock.encode(torch.tensor(value, dtype=torch.float64))
     hands = features[clock.FIRST_HAND :].view(clock.HANDS, 2)
     torch.testing.assert_close(answer.new.hands[0, 0], hands, rtol=0, atol=2e-6)
@@ -206,7 +210,7 @@ def test_the_hands_start_as_those_of_the_only_number(head: NumberHead, value: fl
 
 @pytest.mark.parametrize("value", VALUES)
 def test_a_new_value_starts_as_the_value_that_is_read(head: NumberHead, value: float) -> None:
-    answer = _only_reading(head)(_latent(), _numbers([[value]]))
+    answer = _only_reading(head)(_states(), _numbers([[value]]))
     assert answer.new.magnitude.item() == pytest.approx(math.log10(abs(value)), abs=1e-5)
     assert answer.new.signed.item() == pytest.approx(math.copysign(1, value), rel=1e-6)
     assert answer.new.log_scale.exp().item() == pytest.approx(0.5)
@@ -219,7 +223,7 @@ def test_a_new_value_starts_as_the_value_that_is_read(head: NumberHead, value: f
 
 
 def test_zero_is_read_as_a_location_of_zero(head: NumberHead) -> None:
-    answer = _nothing_made(_only_reading(head)(_latent(), _numbers([[0.0]])))
+    answer = _nothing_made(_only_reading(head)(_states(), _numbers([[0.0]])))
     assert answer.mixture(copies=False).loc.item() == pytest.approx(0.0, abs=1e-6)
     assert answer.new.hands.isfinite().all()
 
@@ -234,7 +238,7 @@ def test_the_value_starts_from_the_heads_that_are_not_free(heads: int, free: int
     """Free heads that look at another number change neither value nor hands."""
     torch.manual_seed(0)
     head = _only_reading(NumberHead(HIDDEN, reading_heads=heads, free_heads=free))
-    numbers, asking = _numbers([[42.5, -1e6]]), _latent()
+    numbers, asking = _numbers([[42.5, -1e6]]), _states()
     with torch.no_grad():
         # every restating head looks at the first number, every free head at the second
         size = head.reading.query.out_features // heads
@@ -261,7 +265,7 @@ def test_at_least_one_head_restates(heads: int, free: int) -> None:
 
 def test_invisible_numbers_have_no_weight(trained: NumberHead) -> None:
     numbers = _numbers(_THREE, _VISIBLE)
-    answer = trained(_latent(2, 2), numbers)
+    answer = trained(_states(2, 2), numbers)
     share, own = answer.pointer.exp(), len(answer.estimates)
     assert share.shape == (2, 2, own + 6)
     assert (share[..., :own] > 0).all()
@@ -276,14 +280,14 @@ def test_invisible_numbers_have_no_weight(trained: NumberHead) -> None:
 
 
 def test_an_answer_does_not_depend_on_invisible_numbers(trained: NumberHead) -> None:
-    latent, numbers = _latent(2, 2), _numbers(_THREE, _VISIBLE)
-    answer = trained(latent, numbers)
+    states, numbers = _states(2, 2), _numbers(_THREE, _VISIBLE)
+    answer = trained(states, numbers)
     changed = _numbers([[42.5, 1e9, -77.0], [-1e-9, 7.0, 7.0]], _VISIBLE)
     changed = changed._replace(states=numbers.states.clone(), following=numbers.following.clone())
-    for states in (changed.states, changed.following):
-        states[0, 1:] += 3.0
-        states[1, 0] -= 5.0
-    other = trained(latent, changed)
+    for seen in (changed.states, changed.following):
+        seen[0, 1:] += 3.0
+        seen[1, 0] -= 5.0
+    other = trained(states, changed)
     for (b, a), same in {(0, 1): True, (1, 0): True, (1, 1): True, (0, 0): False}.items():
         theirs = _outputs(other)
         for name, mine in _outputs(answer).items():
@@ -291,13 +295,26 @@ def test_an_answer_does_not_depend_on_invisible_numbers(trained: NumberHead) -> 
                 assert torch.equal(mine[b, a], theirs[name][b, a]) == same, (b, a, name)
 
 
+def test_numbers_are_found_by_what_the_last_layer_read(trained: NumberHead) -> None:
+    """And size, sign and certainty of a new value hang on the latent cause besides."""
+    states, numbers = _states(2, 2), _numbers(_THREE, _VISIBLE)
+    answer = trained(states, numbers)
+    other_cause = trained(states._replace(loc=states.loc + 1, scale=states.scale * 2), numbers)
+    theirs = _outputs(other_cause)
+    for name, mine in _outputs(answer).items():
+        of_cause = name.startswith("new") or name == "near_log_scale"
+        assert torch.equal(mine, theirs[name]) != of_cause, name
+    elsewhere = _outputs(trained(states._replace(before=states.before.flip(-1)), numbers))
+    assert not torch.allclose(elsewhere["pointer"], answer.pointer, atol=1e-3)
+
+
 def test_an_answer_depends_on_what_follows_a_number(trained: NumberHead) -> None:
     """And not on what stands after the next number."""
-    latent, numbers = _latent(), _numbers([[42.5, -1.0, 1e-3]])
-    answer = trained(latent, numbers)
+    states, numbers = _states(), _numbers([[42.5, -1.0, 1e-3]])
+    answer = trained(states, numbers)
     for mask, same in ((numbers.follows, False), (~numbers.follows, True)):
         other = trained(
-            latent,
+            states,
             numbers._replace(following=numbers.following + mask[..., None] * _randn(HIDDEN)),
         )
         theirs = _outputs(other)
@@ -316,7 +333,7 @@ def test_padding_by_an_invisible_number_changes_nothing(trained: NumberHead) -> 
         values=functional.pad(numbers.values, (0, 2)),
         visible=functional.pad(numbers.visible, (0, 2)),
     )
-    answer, with_padding = (trained(_latent(), n) for n in (numbers, padded))
+    answer, with_padding = (trained(_states(), n) for n in (numbers, padded))
     outputs = _outputs(with_padding)
     for name, mine in _outputs(answer).items():
         if name != "pointer":
@@ -335,7 +352,7 @@ def test_the_order_of_the_numbers_does_not_matter(trained: NumberHead) -> None:
     shuffled = TextNumbers(
         *(table[:, order] for table in numbers[:-1]), numbers.visible[..., order]
     )
-    answer, of_shuffled = (trained(_latent(), n) for n in (numbers, shuffled))
+    answer, of_shuffled = (trained(_states(), n) for n in (numbers, shuffled))
     outputs = _outputs(of_shuffled)
     for name, mine in _outputs(answer).items():
         if name != "pointer":
@@ -349,7 +366,7 @@ def test_the_order_of_the_numbers_does_not_matter(trained: NumberHead) -> None:
 def test_outputs_are_in_their_ranges(trained: NumberHead) -> None:
     with torch.no_grad():
         trained.skip.weight.mul_(1e3)
-    answer = trained(_latent(40, 1), _numbers([[1e12, -1e-12]] * 40))
+    answer = trained(_states(40, 1), _numbers([[1e12, -1e-12]] * 40))
     new = answer.new
     assert new.magnitude.abs().max().item() == 13
     torch.testing.assert_close(new.hands.norm(dim=-1), torch.ones(40, 1, clock.HANDS))
@@ -369,10 +386,10 @@ def test_outputs_are_in_their_ranges(trained: NumberHead) -> None:
 
 
 def test_the_head_computes_in_float32_under_autocast(trained: NumberHead) -> None:
-    latent, numbers = _latent(2, 2), _numbers(_THREE, _VISIBLE)
-    expected = trained(latent, numbers)
+    states, numbers = _states(2, 2), _numbers(_THREE, _VISIBLE)
+    expected = trained(states, numbers)
     with torch.autocast("cpu", torch.bfloat16):
-        answer = trained(latent, numbers)
+        answer = trained(states, numbers)
     outputs = _outputs(answer)
     for name, tensor in _outputs(expected).items():
         assert torch.equal(outputs[name], tensor), name
@@ -503,7 +520,7 @@ def test_a_number_counts_as_copy_and_as_near(new: float, loc: float) -> None:
 
 def test_a_sure_pointer_copies_exactly(head: NumberHead) -> None:
     value = 12345.678901234567
-    answer = head(_latent(), _numbers([[value, 3.0]]))
+    answer = head(_states(), _numbers([[value, 3.0]]))
     sure = torch.full_like(answer.pointer, -30.0)
     sure[..., len(answer.estimates)] = 0.0
     mixture = replace(answer, pointer=sure).mixture()
@@ -515,7 +532,7 @@ def test_a_sure_pointer_copies_exactly(head: NumberHead) -> None:
 
 def test_gradients_reach_every_parameter(trained: NumberHead) -> None:
     """Finite also where a position sees no number."""
-    answer = trained(_latent(2, 2), _numbers(_THREE, _VISIBLE))
+    answer = trained(_states(2, 2), _numbers(_THREE, _VISIBLE))
     sum(
         (output * _randn(*output.shape)).sum()
         for name, output in _outputs(answer).items()
@@ -531,9 +548,9 @@ def test_gradients_reach_every_parameter(trained: NumberHead) -> None:
 def test_settings_rebuild_the_head(trained: NumberHead) -> None:
     again = NumberHead(HIDDEN, **trained.settings)
     again.load_state_dict(trained.state_dict())
-    latent, numbers = _latent(2, 2), _numbers(_THREE, _VISIBLE)
-    outputs = _outputs(again(latent, numbers))
-    expected = _outputs(trained(latent, numbers))
+    states, numbers = _states(2, 2), _numbers(_THREE, _VISIBLE)
+    outputs = _outputs(again(states, numbers))
+    expected = _outputs(trained(states, numbers))
     assert outputs.keys() == expected.keys()
     for name, tensor in expected.items():
         assert torch.equal(outputs[name], tensor), name
@@ -542,13 +559,13 @@ def test_settings_rebuild_the_head(trained: NumberHead) -> None:
 def test_a_head_makes_values_unless_it_is_told_not_to() -> None:
     """Sums on the dial of the value, products on that of its logarithm."""
     numbers = _numbers([[2.0, 3.0]])
-    answer = NumberHead(HIDDEN)(_latent(), numbers)
+    answer = NumberHead(HIDDEN)(_states(), numbers)
     dials = [made.dial for made in answer.made]
     assert dials == [operation.dial for operation in OPERATIONS]
     assert {LINEAR_DIAL, FINE_LOG_DIAL} == set(dials)
     assert answer.pointer.shape == (1, 1, 1 + len(OPERATIONS) + 4)
     plain = NumberHead(HIDDEN, arithmetic=False)
-    answer = plain(_latent(), numbers)
+    answer = plain(_states(), numbers)
     assert answer.made == ()
     assert answer.pointer.shape == (1, 1, 1 + 4)
     assert not [name for name, _ in plain.named_parameters() if "arithmetic" in name]
@@ -562,8 +579,8 @@ def test_what_is_made_does_not_change_what_is_new() -> None:
         for name, parameter in head.named_parameters():
             if name in own:
                 own[name].copy_(parameter[: len(own[name])])
-    latent, numbers = _latent(2, 2), _numbers(_THREE, _VISIBLE)
-    answer, other = head(latent, numbers), plain(latent, numbers)
+    states, numbers = _states(2, 2), _numbers(_THREE, _VISIBLE)
+    answer, other = head(states, numbers), plain(states, numbers)
     for name in PARTS:
         torch.testing.assert_close(getattr(answer.new, name), getattr(other.new, name))
     torch.testing.assert_close(_nothing_made(answer).pointer, other.pointer)
@@ -576,7 +593,7 @@ def test_with_few_value_hands_size_and_certainty_do_not_see_digits() -> None:
     with torch.no_grad():
         for parameter in head.parameters():
             parameter.normal_(std=0.3)
-    latent = Latent(torch.randn(1, 1, 8), torch.ones(1, 1, 1))
+    states = States(torch.randn(1, 1, 8), torch.ones(1, 1, 1), torch.randn(1, 1, 8))
     features = clock.encode(torch.tensor([[42.57, 7.0]], dtype=torch.float64))
     fine = features.clone()
     fine[..., clock.FIRST_HAND + 2 * 3 :] *= -1
@@ -590,7 +607,7 @@ def test_with_few_value_hands_size_and_certainty_do_not_see_digits() -> None:
             values=torch.tensor([[42.57, 7.0]], dtype=torch.float64),
             visible=torch.ones(1, 1, 2, dtype=torch.bool),
         )
-        answers.append(head(latent, numbers))
+        answers.append(head(states, numbers))
     one, two = answers
     theirs = _outputs(two)
     for name, mine in _outputs(one).items():
@@ -620,7 +637,8 @@ def test_an_answer_has_as_many_hands_as_it_is_to_have(hands: int) -> None:
         values=torch.tensor([[42.57]], dtype=torch.float64),
         visible=torch.zeros(1, 1, 1, dtype=torch.bool),
     )
-    answer = head(Latent(torch.randn(1, 1, 8), torch.ones(1, 1, 1)), numbers)
+    states = States(torch.randn(1, 1, 8), torch.ones(1, 1, 1), torch.randn(1, 1, 8))
+    answer = head(states, numbers)
     new = answer.new
     assert new.hands.shape == (1, 1, hands, 2)
     linear = (10.0 ** new.magnitude.double() * new.signed).flatten()

@@ -55,7 +55,7 @@ def eager() -> NumberLM:
         for parameter in model.number_head.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
         model.number_head.pointer.alternative.bias.sub_(3.5)
-    latent = model(_batch(model, TEXTS))
+    latent = model(_batch(model, TEXTS)).latent
     scores = model.token_scores(latent).detach()
     num_id = model.tokenizer.num_token_id
     real = _batch(model, TEXTS).attention_mask.bool()
@@ -162,7 +162,7 @@ def test_the_likelihood_of_plain_text_starts_as_the_base_models(
     for text, ours in zip(PLAIN, nll, strict=True):
         logits, ids = _base_logits(base, model, text)
         assert ours == pytest.approx(base_loss(base, model, text) * len(ids), rel=1e-3)
-        logits[:, num_id] = model.token_scores(model(_batch(model, [text])))[0, :-1, num_id]
+        logits[:, num_id] = model.token_scores(model(_batch(model, [text])).latent)[0, :-1, num_id]
         exact = torch.nn.functional.cross_entropy(logits.double(), ids, reduction="sum")
         assert ours == pytest.approx(exact.item(), rel=1e-6)
 
@@ -194,7 +194,7 @@ def test_the_likelihood_under_one_vs_rest_is_that_of_its_normalised_decisions() 
     model = NumberLM.from_pretrained(EMBEDDED, token_head=OneVsRestHead).eval()
     nll = column(score_batch(model, _batch(model, PLAIN)), "records", "plain_nll")
     with torch.no_grad():
-        scores = model.token_scores(model(_batch(model, PLAIN[:1])))[0, :-1].double()
+        scores = model.token_scores(model(_batch(model, PLAIN[:1])).latent)[0, :-1].double()
     p = 0.5 + torch.atan(scores) / torch.pi
     right = torch.tensor(model.tokenizer.encode(PLAIN[0]).input_ids)[1:]
     expected = -(p.gather(-1, right[:, None])[:, 0] / p.sum(-1)).log().sum().item()

@@ -17,7 +17,7 @@ from benchmarks.contenders.base import Contender
 from benchmarks.contenders.numlm_head import NumLM
 from numlm.distributions import ValueMixture
 from numlm.estimate import Estimate
-from numlm.heads import Latent, OneVsRestHead
+from numlm.heads import OneVsRestHead, States
 from numlm.number_head import NumberAnswer, NumberHead
 from numlm.reading import TextNumbers
 
@@ -83,9 +83,9 @@ def _as(kind: type[Any], one: Any) -> Any:  # noqa: ANN401
 class GaussianHead(NumberHead):
     """The number head with normal distributions."""
 
-    def forward(self, latent: Latent, numbers: TextNumbers) -> NumberAnswer:
+    def forward(self, states: States, numbers: TextNumbers) -> NumberAnswer:
         """Answer at asking positions."""
-        answer = super().forward(latent, numbers)
+        answer = super().forward(states, numbers)
         answer = replace(
             answer,
             new=_as(GaussianEstimate, answer.new),
@@ -114,9 +114,9 @@ class PointerlessAnswer(NumberAnswer):
 class PointerlessHead(NumberHead):
     """The number head without copies and values near a number."""
 
-    def forward(self, latent: Latent, numbers: TextNumbers) -> NumberAnswer:
+    def forward(self, states: States, numbers: TextNumbers) -> NumberAnswer:
         """Answer at asking positions."""
-        answer = super().forward(latent, numbers)
+        answer = super().forward(states, numbers)
         estimates, copied, near = answer.split_pointer()
         none = torch.full_like(torch.cat([copied, near], dim=-1), -math.inf)
         pointer = torch.cat([estimates.log_softmax(-1), none], dim=-1)

@@ -62,9 +62,9 @@ class NumLM(Contender):
         tokenizer = self.model.tokenizer
         records = self.encode([Text(prompt, (), whole=False) for prompt in prompts])
         batch = collate(records, tokenizer.num_token_id, tokenizer.pad_token_id)
-        latent = self.model(batch)
+        states = self.model(batch)
         last = batch.attention_mask.sum(-1, keepdim=True) - 1
-        mixture = self.model.number_answer(latent, batch, last).mixture()
+        mixture = self.model.number_answer(states, batch, last).mixture()
         levels = torch.tensor(LEVELS, dtype=torch.float64)[:, None].expand(-1, len(prompts))
         return Answers(mixture.point()[0], mixture.quantile(levels)[0].T)
 
