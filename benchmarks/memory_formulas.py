@@ -274,7 +274,7 @@ def kept_numbers(shape: Shape, piece: Piece) -> int:
     """Bytes that the number head keeps, of every number and every asking position."""
     hidden = shape.hidden
     number = 2 * WINDOW * hidden + 3 * hidden + _READING + _POINTER
-    asking = 2 * hidden + 2 * (hidden + 1 + _READ) + _READING + _POINTER + 2 * _MLP
+    asking = 3 * hidden + 2 * (hidden + 1 + _READ) + _READING + _POINTER + 2 * _MLP
     masked = (hidden + 1 + _READ) * _OUTPUTS  # weights of the skip
     kept = piece.texts * (piece.numbers * number + piece.asking * asking) + masked
     return FLOAT * (kept + piece.texts * _kept_arithmetic(piece.numbers, piece.asking))
@@ -319,8 +319,8 @@ def kept(shape: Shape, piece: Piece, mode: Mode) -> int:
 
 
 def states(shape: Shape, piece: Piece) -> int:
-    """Bytes of the latent cause, padded, until the losses are there."""
-    return FLOAT * piece.places * (shape.hidden + 1)
+    """Bytes of what is known at every position, padded, until the losses are there."""
+    return FLOAT * piece.places * (2 * shape.hidden + 1)
 
 
 def head_at_work(shape: Shape, piece: Piece, mode: Mode) -> int:
@@ -386,7 +386,7 @@ def _added(count: int, mode: Mode) -> int:
 def numbers_at_work(shape: Shape, piece: Piece) -> int:
     """Bytes that the number head's backward pass takes beside what is kept, at worst.
 
-    Four tensors of the words after every number, and the gradient of the latent cause.
+    Four tensors of the words after every number, and the gradients of what is known.
     """
     words = FLOAT * piece.texts * piece.numbers * WINDOW * shape.hidden
     return 4 * words + states(shape, piece)

@@ -266,8 +266,11 @@ def _steps(
     device: str,
     after_part: Callable[[str], None],
 ) -> None:
-    """Two steps; the first one has no gradients and moments before it."""
-    for _ in range(2):
+    """Three steps: the first has no gradients before it, the second has DDP's buckets twice.
+
+    DDP makes them anew then, and lets the first ones go whenever their sum is through.
+    """
+    for _ in range(3):
         with (
             record_function("part: forward"),
             torch.autocast(device, torch.bfloat16, enabled=autocast),
@@ -293,7 +296,7 @@ def peaks(
     autocast: bool,
     device: str,
 ) -> dict[str, int]:
-    """Bytes allocated at the worst of every part of a second step, weights among them."""
+    """Bytes allocated at the worst of every part of a third step, weights among them."""
     if device != "cpu":
         found: dict[str, int] = {}
 
@@ -310,7 +313,7 @@ def peaks(
     ) as profiler:
         _steps(model, losses, optimizer, autocast, device, lambda part: None)
     events = profiler.profiler.kineto_results.events()
-    spans = {  # of the second step, which replaces the first one
+    spans = {  # of the last step, which replaces those before
         event.name().removeprefix("part: "): (
             event.start_ns(),
             event.start_ns() + event.duration_ns(),

@@ -176,7 +176,8 @@ class NumberLM(Pretrained):
         with compiled_if(self.training), input_of(last_layer) as read:
             outputs = self.backbone.base_model(inputs_embeds=embeddings, **options)
         (before,) = read
-        return States(*self.abduction(outputs.last_hidden_state), before.float()), outputs
+        latent = self.abduction(outputs.last_hidden_state)
+        return States(latent.loc, latent.scale, before.float()), outputs
 
     def token_scores(self, latent: Latent, tile: slice = ALL) -> Tensor:
         """Scores (..., V) of the next token in float32; greater is more probable.

@@ -147,3 +147,13 @@ def test_the_other_token_head_and_weights() -> None:
     for name in ("one-vs-rest", "one-vs-rest-gaussian"):
         assert isinstance(_made(name).model.token_head, OneVsRestHead)
     assert [_made(f"value-weight-{weight}").value_weight for weight in ("0.03", "3")] == [0.03, 3]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["last-state", "latent-96"])
+def test_only_the_last_state_looks_with_what_the_last_layer_writes(name: str) -> None:
+    contender = _made(name)
+    before = _answer(contender).pointer
+    for parameter in contender.model.backbone.model.layers[-1].parameters():
+        parameter.add_(0.1 * torch.randn_like(parameter))
+    assert torch.equal(_answer(contender).pointer, before) == (name != "last-state")

@@ -124,6 +124,13 @@ class PointerlessHead(NumberHead):
         return PointerlessAnswer(**{**contents, "pointer": pointer}, seen=numbers.visible)
 
 
+def _looking_with_the_last_state(contender: NumLM) -> None:
+    """The number head looks with the latent cause, which has what the last layer wrote."""
+    contender.model.register_forward_hook(
+        lambda _module, _inputs, states: states._replace(before=states.loc)
+    )
+
+
 def _seeing_none(_: nn.Module, inputs: tuple[Tensor, Tensor, TextNumbers]) -> tuple[Any, ...]:
     """Attention's inputs without a number to be seen."""
     asking, keys, numbers = inputs
@@ -183,6 +190,7 @@ ABLATIONS: dict[str, Callable[[str], Contender]] = {
     "gaussian": partial(NumLM, number_head=GaussianHead),
     "one-vs-rest-gaussian": partial(NumLM, token_head=OneVsRestHead, number_head=GaussianHead),
     "no-clock": partial(NumLM, embedding_hands=0, value_hands=0, answer_hands=0),
+    "last-state": partial(changed, change=_looking_with_the_last_state),
     "no-reading": partial(changed, change=_without_reading),
     "no-pointer": partial(NumLM, number_head=PointerlessHead),
     "no-arithmetic": partial(NumLM, arithmetic=False),

@@ -48,6 +48,7 @@ DESCRIPTIONS: dict[str, str] = {
     "gaussian": "ours, normal and von Mises in place of Cauchy",
     "one-vs-rest-gaussian": "ours with both",
     "no-clock": "ours, read and said as magnitude and sign alone; what is made has its hands",
+    "last-state": "ours, the number head looks with what the last layer wrote",
     "no-reading": "ours, values are not read from the text's numbers",
     "no-pointer": "ours, nothing is copied or near a number",
     "no-arithmetic": "ours, nothing is made",
