@@ -10,7 +10,8 @@
     copy        V = v_k
     pointer     the probabilities of new, of each made one, of each copy, and of near each number
 
-The value outputs are a linear skip and a small MLP on (latent, what the reading heads read). The
+Reading heads, pointer and what is made look with the state before the last layer (`States`). The
+value outputs are a linear skip and a small MLP on (latent, what the reading heads read). The
 skip starts as the identity from what most of the heads read to the hands, the magnitude and the
 sign, as abduction starts as the identity from the hidden state: restating is what most numbers in
 text do, and what is left to learn is where to look. The other heads start without a say; they are

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -228,6 +229,16 @@ def test_a_run_is_kept_and_not_run_again(
     printed = capsys.readouterr().out
     assert "| numlm |" in printed
     assert "| fone |" in printed
+
+
+@pytest.mark.parametrize("page", ["docs/arena.md", "README.md", "README.zh.md"])
+def test_pages_show_what_the_runs_say(page: str) -> None:
+    text = (arena.ROOT / page).read_text(encoding="utf-8")
+    contents = arena_tables.tables()
+    marks = set(re.findall("^<!-- (.*) -->$", text, re.MULTILINE))
+    assert marks
+    assert marks <= set(contents)
+    assert arena_tables.fill(text, contents) == text
 
 
 def test_no_runs_is_said(tmp_path: Path) -> None:

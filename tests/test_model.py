@@ -23,6 +23,7 @@ from numlm.batch import IGNORE, Batch, Record, collate
 from numlm.checkpoint import ModelNotFoundError
 from numlm.clock import encode
 from numlm.heads import OneVsRestHead, SoftmaxHead, States, TokenHead
+from numlm.layers import decoder_layers
 from numlm.model import NumberLM
 from numlm.number_head import NumberAnswer
 from numlm.reading import WINDOW, TextNumbers
@@ -269,6 +270,33 @@ def text_numbers(
         states = model(batch)
         model.number_answer(states, batch, model.slots(batch)[0])
     return states, seen[0]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("packed", [True, False])
+def test_what_the_last_layer_reads_is_the_state_before_it(trained: NumberLM, packed: bool) -> None:
+    """As Transformers itself tells it; nothing stays behind in the layer."""
+    texts = [SEVERAL, "It was 4, at 12 doors"] if packed else [SEVERAL]
+    batch = batch_of(trained, texts)
+    before = trained(batch).before
+    for row, text in enumerate(texts):
+        alone = batch_of(trained, [text])
+        embeddings = trained.embed(alone.input_ids, alone.number_features)
+        plain = trained.backbone.base_model(inputs_embeds=embeddings, output_hidden_states=True)
+        length = alone.input_ids.shape[1]
+        expected = plain.hidden_states[-2]
+        torch.testing.assert_close(before[row : row + 1, :length], expected, rtol=1e-4, atol=1e-4)
+        assert not torch.allclose(plain.hidden_states[-1], expected, atol=0.1)
+    with pytest.raises(AttributeError):
+        trained.read(embeddings, attention_mask="no mask")
+    (last_layer,) = decoder_layers(trained.backbone)[-1:]
+    assert torch.equal(trained(batch).before, before)
+    assert len(last_layer._forward_pre_hooks) == 0
+
+
+def test_a_backbone_without_layers_is_refused() -> None:
+    with pytest.raises(ValueError, match="Linear has no layers that Transformers knows"):
+        NumberLM(torch.nn.Linear(2, 2), None, None, None)
 
 
 def test_a_window_ends_at_the_next_number_the_end_of_the_text_and_padding(
