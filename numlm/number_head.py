@@ -134,6 +134,8 @@ class NumberHead(nn.Module):
         free_heads: How many of them the value does not start from.
         reading_size: Size of a reading head's query.
         pointer_size: Size of the pointer's query.
+        pointer_dropout: Share of what the pointer looks with that is left out in training. Without
+            any it learns by heart which number of a text happens to be near the answer.
         mlp_size: Width of the MLP.
         value_hands: How many hands of the clock, from the longest on, size, sign and certainty are
             answered from; the answer's hands are always restated from all. With all of them a
@@ -157,6 +159,7 @@ class NumberHead(nn.Module):
         free_heads: int = 2,
         reading_size: int = 32,
         pointer_size: int = 128,
+        pointer_dropout: float = 0.2,
         mlp_size: int = 256,
         value_hands: int = clock.HANDS,
         answer_hands: int = clock.HANDS,
@@ -169,6 +172,7 @@ class NumberHead(nn.Module):
             "free_heads": free_heads,
             "reading_size": reading_size,
             "pointer_size": pointer_size,
+            "pointer_dropout": pointer_dropout,
             "mlp_size": mlp_size,
             "value_hands": value_hands,
             "answer_hands": answer_hands,
@@ -187,7 +191,8 @@ class NumberHead(nn.Module):
         with torch.no_grad():
             self.reading.query.weight.mul_(reading_contrast)
         self.arithmetic = Arithmetic(hidden_size, reading_size) if arithmetic else None
-        self.pointer = Pointer(hidden_size, pointer_size, len(OPERATIONS) if arithmetic else 0)
+        made = len(OPERATIONS) if arithmetic else 0
+        self.pointer = Pointer(hidden_size, pointer_size, made, pointer_dropout)
         inputs = hidden_size + 1 + reading_heads * clock.FEATURES
         self.skip = nn.Linear(inputs, _OUTPUTS)
         self.mlp = nn.Sequential(

@@ -113,12 +113,15 @@ class Pointer(_Attention):
         hidden_size: Size H of the hidden states.
         size: Size of a query.
         made: How many values are made from the text's numbers.
+        dropout: Share of what it looks with that is left out in training.
     """
 
-    def __init__(self, hidden_size: int, size: int, made: int = 0) -> None:
+    def __init__(self, hidden_size: int, size: int, made: int = 0, dropout: float = 0.0) -> None:
         super().__init__(hidden_size, heads=2, size=size, alternatives=1 + made)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, asking: Tensor, keys: Tensor, numbers: TextNumbers) -> Tensor:
         """Log-probabilities (B, A, 1 + M + 2 K) of new, made, of each copy, of near each."""
+        asking, keys = self.dropout(asking), self.dropout(keys)
         scores = self.scores(asking, keys, numbers.visible).flatten(-2)
         return torch.cat([self.alternative(asking), scores], dim=-1).log_softmax(-1)
