@@ -124,7 +124,7 @@ def compare(shape: Shape, setting: Setting, found: dict[str, Any]) -> list[Row]:
             formulas.cast_layers(shape, mode, forward=False),
         ),
         "kept: token head": (kept["head"], formulas.kept_head(shape, piece, mode)),
-        "kept: number head": (kept["numbers"], formulas.kept_numbers(shape, piece)),
+        "kept: number head": (kept["numbers"], formulas.kept_numbers(shape, piece, mode)),
         "kept: rest": (kept["rest"], formulas.kept_rest(shape, piece, mode)),
     }
     rows = [

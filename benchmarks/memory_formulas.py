@@ -270,14 +270,20 @@ def kept_head(shape: Shape, piece: Piece, mode: Mode) -> int:
     return FLOAT * (gradients + row)
 
 
-def kept_numbers(shape: Shape, piece: Piece) -> int:
-    """Bytes that the number head keeps, of every number and every asking position."""
+def kept_numbers(shape: Shape, piece: Piece, mode: Mode) -> int:
+    """Bytes that the number head keeps, of every number and every asking position.
+
+    What the pointer looks with, two states of a number and one where is asked, is there once more
+    after dropout, beside dropout's mask.
+    """
     hidden = shape.hidden
-    number = 2 * WINDOW * hidden + 3 * hidden + _READING + _POINTER
-    asking = 3 * hidden + 2 * (hidden + 1 + _READ) + _READING + _POINTER + 2 * _MLP
-    masked = (hidden + 1 + _READ) * _OUTPUTS  # weights of the skip
-    kept = piece.texts * (piece.numbers * number + piece.asking * asking) + masked
-    return FLOAT * (kept + piece.texts * _kept_arithmetic(piece.numbers, piece.asking))
+    number = 2 * WINDOW * hidden + 5 * hidden + _READING + _POINTER
+    asking = 4 * hidden + 2 * (hidden + 1 + _READ) + _READING + _POINTER + 2 * _MLP
+    skip = (hidden + 1 + _READ) * _OUTPUTS  # weights, masked
+    kept = piece.texts * (piece.numbers * number + piece.asking * asking) + skip
+    kept += piece.texts * _kept_arithmetic(piece.numbers, piece.asking)
+    dropped = piece.texts * hidden * (2 * piece.numbers + piece.asking)
+    return FLOAT * kept + mode.dropout_bytes * dropped
 
 
 def _kept_arithmetic(numbers: int, asked: int) -> int:
@@ -313,7 +319,7 @@ def kept(shape: Shape, piece: Piece, mode: Mode) -> int:
     return (
         kept_layers(shape, piece, mode)
         + kept_head(shape, piece, mode)
-        + kept_numbers(shape, piece)
+        + kept_numbers(shape, piece, mode)
         + kept_rest(shape, piece, mode)
     )
 
@@ -432,7 +438,9 @@ def whole(shape: Shape, piece: Piece, mode: Mode, buckets: bool = False) -> Held
     gradients = FLOAT * trained_parameters(shape, mode)
     always = weights + 2 * gradients + (gradients if buckets else 0)
     kept_now = kept(shape, piece, mode)
-    working = states(shape, piece) + head_at_work(shape, piece, mode) - kept_numbers(shape, piece)
+    working = (
+        states(shape, piece) + head_at_work(shape, piece, mode) - kept_numbers(shape, piece, mode)
+    )
     layers = kept_layers(shape, piece, mode) + cast_layers(shape, mode, forward=False)
     again = layer_activations(shape, piece, mode) + HALF * shape.layer_matrices * mode.autocast
     again = again if mode.checkpointing else 0
@@ -491,7 +499,9 @@ def sharded(shape: Shape, piece: Piece, mode: Mode, devices: int) -> Held:
     layers_learning = shape.layers * trained_layer(shape, mode)
     root_gradients = FLOAT * (trained_parameters(shape, mode) - layers_learning)
     kept_now = kept(shape, piece, mode)
-    working = states(shape, piece) + head_at_work(shape, piece, mode) - kept_numbers(shape, piece)
+    working = (
+        states(shape, piece) + head_at_work(shape, piece, mode) - kept_numbers(shape, piece, mode)
+    )
     layers = kept_layers(shape, piece, mode)
     again = layer_activations(shape, piece, mode) if mode.checkpointing else 0
     table = 0 if mode.lora_rank else FLOAT * shape.table

@@ -8,6 +8,7 @@ import gzip
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 import torch
@@ -25,6 +26,17 @@ def _seeded() -> Iterator[None]:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         yield
+
+
+Model = TypeVar("Model", bound=torch.nn.Module)
+
+
+def without_dropout(model: Model) -> Model:
+    """The model in training, with nothing left out."""
+    for dropout in model.modules():
+        if isinstance(dropout, torch.nn.Dropout):
+            dropout.p = 0.0
+    return model
 
 
 @pytest.fixture(scope="session")

@@ -153,6 +153,7 @@ def test_the_other_token_head_and_weights() -> None:
 @pytest.mark.parametrize("name", ["last-state", "latent-96"])
 def test_only_the_last_state_looks_with_what_the_last_layer_writes(name: str) -> None:
     contender = _made(name)
+    contender.eval()
     before = _answer(contender).pointer
     for parameter in contender.model.backbone.model.layers[-1].parameters():
         parameter.add_(0.1 * torch.randn_like(parameter))

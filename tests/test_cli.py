@@ -134,7 +134,7 @@ def test_a_run_writes_record_config_charts_and_report(results: Path) -> None:
         assert (results / f"{name}_comparison.png").read_bytes().startswith(b"\x89PNG")
     assert record["command"].startswith("python ")
     assert record["calibration"]["answers"] >= 99
-    assert 0 < record["calibration"]["50"] < record["calibration"]["80"] < 1
+    assert 0 <= record["calibration"]["50"] < record["calibration"]["80"] < 1
     report = (results / "report.md").read_text(encoding="utf-8")
     # Three steps cannot reach the targets, and the conclusion says so.
     assert "accuracy on basic" in report

@@ -233,10 +233,15 @@ def test_a_complete_run_is_trained_further(finished: Path, stopped: Path) -> Non
     assert content(stopped, 16)["epoch"] == 4
 
 
-def test_pieces_of_another_number_are_the_same_steps(finished: Path, stopped: Path) -> None:
-    """As on half as many devices."""
-    command("fit", stopped.parent, "--ckpt_path", "last", "--trainer.accumulate_grad_batches", "2")
-    found, expected = curves(stopped)["train/loss"], curves(finished)["train/loss"]
+def test_pieces_of_another_number_are_the_same_steps(tmp_path: Path) -> None:
+    """As on half as many devices; what is dropped is drawn for each piece, so nothing is."""
+    head = ("--model.number_head", "numlm.number_head.NumberHead")
+    run = fit(tmp_path, *head, "--model.number_head.pointer_dropout", "0")
+    expected = curves(run)["train/loss"]
+    for path in checkpoint_files(run / "checkpoints")[9:]:
+        path.unlink()
+    command("fit", tmp_path, "--ckpt_path", "last", "--trainer.accumulate_grad_batches", "2")
+    found = curves(run)["train/loss"]
     assert list(found) == list(range(STEPS))
     assert list(found.values()) == pytest.approx(list(expected.values()), abs=1e-4)
 

@@ -117,7 +117,7 @@ def test_what_is_kept_is_what_the_formula_says(name: str) -> None:
     assert found.get("cast_layers", 0) == casts
     head = formulas.kept_head(shape, piece, mode)
     assert found["head"] == pytest.approx(head, rel=0.02)
-    assert found["numbers"] == pytest.approx(formulas.kept_numbers(shape, piece), rel=0.1)
+    assert found["numbers"] == pytest.approx(formulas.kept_numbers(shape, piece, mode), rel=0.1)
     whole = formulas.kept(shape, piece, mode) + casts
     assert sum(found.values()) == pytest.approx(whole, rel=0.05)
 

@@ -27,6 +27,7 @@ from numlm.layers import decoder_layers
 from numlm.model import NumberLM
 from numlm.number_head import NumberAnswer
 from numlm.reading import WINDOW, TextNumbers
+from tests.conftest import without_dropout
 
 EMBEDDED = Path(__file__).resolve().parents[1] / "assets" / "tiny-qwen2"
 NO_NUMBERS = ["The door was open all day.", "今天大家很安静。", "On 2025-06-08 at 12:30, <NUM>."]
@@ -49,7 +50,7 @@ def scores_of(model: NumberLM, texts: list[str]) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def embedded() -> NumberLM:
-    return NumberLM.from_pretrained(EMBEDDED)
+    return without_dropout(NumberLM.from_pretrained(EMBEDDED))
 
 
 def make_folder(folder: Path, config: PreTrainedConfig, spare_rows: int = 0) -> Path:

@@ -86,6 +86,7 @@ def _small_head(arithmetic: bool) -> NumberHead:
         free_heads=1,
         reading_size=4,
         pointer_size=5,
+        pointer_dropout=0.0,
         mlp_size=16,
         arithmetic=arithmetic,
     )
@@ -545,6 +546,22 @@ def test_gradients_reach_every_parameter(trained: NumberHead) -> None:
         assert parameter.grad.any(), name
 
 
+def test_the_pointer_leaves_out_some_of_what_it_looks_with_in_training(
+    trained: NumberHead,
+) -> None:
+    """And nothing else does; by default a fifth."""
+    assert NumberHead(HIDDEN).pointer.dropout.p == 0.2
+    states, numbers = _states(2, 2), _numbers(_THREE, _VISIBLE)
+    expected = _outputs(trained(states, numbers))
+    trained.pointer.dropout.p = 0.5
+    first, second = _outputs(trained(states, numbers)), _outputs(trained(states, numbers))
+    for name, tensor in expected.items():
+        assert torch.equal(first[name], tensor) == (name != "pointer"), name
+    assert not torch.equal(first["pointer"], second["pointer"])
+    trained.pointer.eval()
+    assert torch.equal(_outputs(trained(states, numbers))["pointer"], expected["pointer"])
+
+
 def test_settings_rebuild_the_head(trained: NumberHead) -> None:
     again = NumberHead(HIDDEN, **trained.settings)
     again.load_state_dict(trained.state_dict())
@@ -589,7 +606,7 @@ def test_what_is_made_does_not_change_what_is_new() -> None:
 def test_with_few_value_hands_size_and_certainty_do_not_see_digits() -> None:
     """What the answer's own hands restate is still all of the number."""
     torch.manual_seed(0)
-    head = NumberHead(8, value_hands=3)
+    head = NumberHead(8, value_hands=3, pointer_dropout=0.0)
     with torch.no_grad():
         for parameter in head.parameters():
             parameter.normal_(std=0.3)

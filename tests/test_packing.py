@@ -12,6 +12,7 @@ from numlm.batch import Batch
 from numlm.heads import OneVsRestHead, SoftmaxHead, TokenHead
 from numlm.model import NumberLM
 from numlm.packing import PER_TEXT, Packing
+from tests.conftest import without_dropout
 from tests.test_memory import tiny_qwen3
 from tests.test_model import EMBEDDED, batch_of, make_folder, tiny_gpt2, tiny_llama
 
@@ -53,10 +54,7 @@ def test_packed_texts_are_as_one_by_one(
 ) -> None:
     torch.manual_seed(0)
     folder = EMBEDDED if config is None else make_folder(tmp_path, config)
-    model = NumberLM.from_pretrained(folder, token_head=head)
-    for dropout in model.modules():
-        if isinstance(dropout, torch.nn.Dropout):  # GPT-2 has some
-            dropout.p = 0.0
+    model = without_dropout(NumberLM.from_pretrained(folder, token_head=head))
     assert model.backbone.config._attn_implementation == PER_TEXT
     packed, mine = gradients(model, [batch_of(model, TEXTS)])
     alone, theirs = gradients(model, [batch_of(model, [text]) for text in TEXTS])
