@@ -1,7 +1,7 @@
 """Losses of the number head, elementwise, and the sums and counts they are averaged by.
 
-    value loss    Cauchy NLL of V + its CRPS in units of 10^M + 1/2 * sum of the hands' wrapped
-                  Cauchy NLL (v != 0); or without the CRPS, or without V's NLL
+    value loss    Cauchy NLL of V + 1/2 * sum of the hands' wrapped Cauchy NLL (v != 0); or V's
+                  CRPS in units of 10^M in place of its NLL
     made loss     the same of the sum, the mean and the product of the text's numbers, where there
                   are two and none of them is the target
     pointer loss  -log of the probability of the right copies; where there are none, of the density
@@ -23,7 +23,6 @@ from numlm.number_head import NumberAnswer
 
 HAND_WEIGHT = 0.5
 MADE_WEIGHT = 0.3
-_FARTHEST = 100.0  # units of a new value
 _FEWEST = 2  # numbers that something is made from
 _LEAST_LOG_SCALE = -3.0  # of a rough size from which it is learned what to take
 
@@ -71,36 +70,10 @@ def value_crps(answer: NumberAnswer, targets: Tensor) -> Tensor:
     Returns:
         (B, A); lower is better.
     """
-    return _score(answer, targets) + HAND_WEIGHT * answer.new.hands_nll(targets)
-
-
-def value_nll_crps(answer: NumberAnswer, targets: Tensor) -> Tensor:
-    """Negative log-likelihood of a new value, and the score of its floating-point Cauchy besides.
-
-    The likelihood tells what is exact from what is not, which the pointer has to know; the score
-    keeps the centre of what is uncertain in the middle of its noise.
-
-    Args:
-        answer: The head's outputs at (B, A) positions.
-        targets: (B, A) float64, the true values.
-
-    Returns:
-        (B, A); lower is better.
-    """
-    return value_nll(answer, targets) + _score(answer, targets)
-
-
-def _score(answer: NumberAnswer, targets: Tensor) -> Tensor:
-    """CRPS (B, A) of a new value's floating-point Cauchy in units of its 10^M.
-
-    It grows with the error, and a value of another magnitude would be all that a mean of losses
-    shows: targets are taken to lie within `_FARTHEST` units. The gradient hardly sees how far.
-    """
     new = answer.new
     unit = torch.pow(10.0, new.magnitude)
-    reach = _FARTHEST * unit.detach()
-    near = torch.maximum(torch.minimum(as_float(targets), reach), -reach)
-    return cauchy_crps(near, unit * new.signed, unit * new.log_scale.exp()) / unit.detach()
+    score = cauchy_crps(as_float(targets), unit * new.signed, unit * new.log_scale.exp())
+    return score / unit.detach() + HAND_WEIGHT * new.hands_nll(targets)
 
 
 def made_loss(answer: NumberAnswer, targets: Tensor) -> Tensor:

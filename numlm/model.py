@@ -25,7 +25,7 @@ from numlm.heads import ALL, Abduction, Latent, States, TokenHead, starting_scal
 from numlm.identity import Identity
 from numlm.layers import decoder_layers, input_of
 from numlm.lora import Lora, NumRow
-from numlm.losses import Term, ValueLoss, made_loss, pointer_nll, value_nll_crps
+from numlm.losses import Term, ValueLoss, made_loss, pointer_nll, value_nll
 from numlm.number_head import NumberAnswer, NumberHead
 from numlm.packing import PER_TEXT, Packing
 from numlm.prediction import Prediction, inference, predict_batch
@@ -254,7 +254,7 @@ class NumberLM(Pretrained):
         return level.masked_fill(source < 0, self.calibration.model_level(nominal))
 
     def losses(
-        self, batch: Batch, gate_alpha: float = 1.0, value_loss: ValueLoss = value_nll_crps
+        self, batch: Batch, gate_alpha: float = 1.0, value_loss: ValueLoss = value_nll
     ) -> Losses:
         """Losses of a batch in float32; labels of -100 take no part.
 
