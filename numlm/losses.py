@@ -23,6 +23,7 @@ from numlm.number_head import NumberAnswer
 
 HAND_WEIGHT = 0.5
 MADE_WEIGHT = 0.3
+_FARTHEST = 100.0  # units of a new value
 _FEWEST = 2  # numbers that something is made from
 _LEAST_LOG_SCALE = -3.0  # of a rough size from which it is learned what to take
 
@@ -62,6 +63,8 @@ def value_crps(answer: NumberAnswer, targets: Tensor) -> Tensor:
     The likelihood of a Cauchy seeks the mode: where noise is skewed its centre is far from the
     mean, and under a Gaussian's noise it needs more data than least squares. The score's centre
     lies between median and mean, and it loses less than 1 % to least squares on linear data.
+    Targets are taken to lie within `_FARTHEST` units, for the score grows with the error and a
+    value of another magnitude would be all that a mean shows; its gradient hardly sees how far.
 
     Args:
         answer: The head's outputs at (B, A) positions.
@@ -72,7 +75,9 @@ def value_crps(answer: NumberAnswer, targets: Tensor) -> Tensor:
     """
     new = answer.new
     unit = torch.pow(10.0, new.magnitude)
-    score = cauchy_crps(as_float(targets), unit * new.signed, unit * new.log_scale.exp())
+    reach = _FARTHEST * unit.detach()
+    near = torch.maximum(torch.minimum(as_float(targets), reach), -reach)
+    score = cauchy_crps(near, unit * new.signed, unit * new.log_scale.exp())
     return score / unit.detach() + HAND_WEIGHT * new.hands_nll(targets)
 
 

@@ -11,6 +11,7 @@ from benchmarks.contenders.base import LEVELS, Answers, Contender, Text, number_
 from numlm import clock
 from numlm.batch import Record, collate
 from numlm.heads import SoftmaxHead, TokenHead
+from numlm.losses import ValueLoss, value_nll
 from numlm.model import NumberLM
 from numlm.number_head import NumberHead
 
@@ -25,6 +26,7 @@ class NumLM(Contender):
         embedding_hands: Hands of the clock that the backbone sees.
         value_weight: Weight of the number loss.
         gate_alpha: Share of the number loss that is not gated; 1 is no gate.
+        value_loss: Loss of new values.
         **head: Options of the number head.
     """
 
@@ -36,6 +38,7 @@ class NumLM(Contender):
         embedding_hands: int = clock.HANDS,
         value_weight: float = 0.3,
         gate_alpha: float = 1.0,
+        value_loss: ValueLoss = value_nll,
         **head: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(folder)
@@ -46,6 +49,7 @@ class NumLM(Contender):
             embedding_hands=embedding_hands,
         )
         self.value_weight, self.gate_alpha = value_weight, gate_alpha
+        self.value_loss = value_loss
 
     def encode(self, texts: Sequence[Text]) -> list[Record]:
         """Token ids and values."""
@@ -55,7 +59,8 @@ class NumLM(Contender):
         """Token loss and weighted number loss."""
         tokenizer = self.model.tokenizer
         table = collate(batch, tokenizer.num_token_id, tokenizer.pad_token_id)
-        return self.model.losses(table, self.gate_alpha).total(self.value_weight)
+        losses = self.model.losses(table, self.gate_alpha, self.value_loss)
+        return losses.total(self.value_weight)
 
     def answer(self, prompts: Sequence[str]) -> Answers:
         """The median after each prompt."""

@@ -15,9 +15,11 @@ from benchmarks.contenders.rail import Rail
 from benchmarks.contenders.regression_head import RegressionHead
 from benchmarks.contenders.seed_head import SeedHead
 from benchmarks.contenders.xval import XVal
+from numlm.losses import value_crps
 
 CONTENDERS: dict[str, Callable[[str], Contender]] = {
     "numlm": NumLM,
+    "numlm-crps": partial(NumLM, value_loss=value_crps),
     "digits": Digits,
     "ntl": NumberTokenLoss,
     "ntl-0.15": partial(NumberTokenLoss, weight=0.15),
@@ -34,6 +36,7 @@ EVERY: dict[str, Callable[[str], Contender]] = CONTENDERS | ABLATIONS
 
 DESCRIPTIONS: dict[str, str] = {
     "numlm": "this project: copies, values near, made and new, read from clocks",
+    "numlm-crps": "the same, new values learned by their score; for numbers that are uncertain",
     "digits": "plain fine-tuning, digits written greedily",
     "ntl": "digits, cross-entropy + 0.3 x number token loss (NTL-WAS)",
     "ntl-0.15": "digits, cross-entropy + 0.15 x number token loss (NTL-WAS)",
