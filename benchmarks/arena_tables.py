@@ -30,6 +30,7 @@ Run = dict[str, Any]
 Runs = dict[str, list[Run]]  # by contender
 RESULTS = ROOT / "benchmarks" / "results" / "arena"
 OURS = "numlm"
+OURS_UNCERTAIN = "numlm-crps"  # with what the README recommends where numbers are uncertain
 
 
 class Figure(NamedTuple):
@@ -242,15 +243,21 @@ class Standing(NamedTuple):
     winner: str
 
 
-def standings(runs: Runs, figures: Sequence[str]) -> list[Standing]:
+def standings(runs: Runs, figures: Sequence[str], which: str = OURS) -> list[Standing]:
     """Ours against the best of the others, on every set and figure that can be better or worse.
 
     Seeds have the same training texts, on the diabetes table the same fold, and are compared one
     by one: level is what differs on the average by no more than half of the differences' range.
 
+    Args:
+        runs: The runs of a task.
+        figures: Which figures.
+        which: Which of ours; there may be others, which are not compared with it.
+
     Raises:
         ValueError: If ours and the best have other seeds.
     """
+    rivals = set(CONTENDERS) - {OURS}
     found = []
     for figure in figures:
         better = FIGURES[figure].better
@@ -258,12 +265,14 @@ def standings(runs: Runs, figures: Sequence[str]) -> list[Standing]:
             known = {
                 contender: of
                 for contender, mine in runs.items()
+                if contender == which or contender in rivals
                 if (of := values(mine, name, figure))
             }
-            ours = known.pop(OURS)
+            ours = known.pop(which)
             winner = max(known, key=lambda one: better * statistics.fmean(known[one]))
-            if [run["seed"] for run in runs[OURS]] != [run["seed"] for run in runs[winner]]:
-                raise ValueError(f"{OURS} and {winner} have other seeds")
+            seeds, theirs = ([run["seed"] for run in runs[one]] for one in (which, winner))
+            if seeds != theirs:
+                raise ValueError(f"{which} and {winner} have other seeds")
             ahead = [
                 0.0 if mine == best else better * (mine - best)  # also where both are infinite
                 for mine, best in zip(ours, known[winner], strict=True)
@@ -322,7 +331,13 @@ def tables(folder: Path = RESULTS) -> dict[str, str]:
         "headline": headline(tasks, [title for title, _, _ in HEADLINE]),
         "headline in Chinese": headline(tasks, [title for _, title, _ in HEADLINE]),
         "standings": standing_table(
-            {task: standings(tasks[task], figures) for task, figures in SHOWN.items()}
+            {
+                f"{task}: {ours}" if ours != OURS else task: standings(runs, SHOWN[task], ours)
+                for task, runs in tasks.items()
+                if task in SHOWN
+                for ours in (OURS, OURS_UNCERTAIN)
+                if ours in runs
+            }
         ),
         **{
             f"{task}: {figure}": table(tasks[task], figure)

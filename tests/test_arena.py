@@ -289,6 +289,13 @@ def test_where_less_is_better(
     assert standing.place == place
 
 
+def test_ours_does_not_compete_with_ours() -> None:
+    runs = _runs(**{"numlm": [0.7, 0.7], "numlm-crps": [0.9, 0.9], "fone": [0.8, 0.8]})
+    for which, place in {"numlm": "lost", "numlm-crps": "first"}.items():
+        (standing,) = arena_tables.standings(runs, ["right"], which)
+        assert (standing.place, standing.winner) == (place, "fone")
+
+
 def test_only_the_same_seeds_are_compared() -> None:
     with pytest.raises(ValueError, match="other seeds"):
         arena_tables.standings(_runs(numlm=[1.0, 1.0], fone=[0.5]), ["right"])

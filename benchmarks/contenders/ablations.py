@@ -18,6 +18,7 @@ from benchmarks.contenders.numlm_head import NumLM
 from numlm.distributions import ValueMixture
 from numlm.estimate import Estimate
 from numlm.heads import OneVsRestHead, States
+from numlm.losses import value_crps
 from numlm.number_head import NumberAnswer, NumberHead
 from numlm.reading import TextNumbers
 
@@ -186,6 +187,7 @@ def changed(folder: str, change: Callable[[NumLM], None]) -> NumLM:
 
 
 ABLATIONS: dict[str, Callable[[str], Contender]] = {
+    "numlm-crps": partial(NumLM, value_loss=value_crps),
     "one-vs-rest": partial(NumLM, token_head=OneVsRestHead),
     "gaussian": partial(NumLM, number_head=GaussianHead),
     "one-vs-rest-gaussian": partial(NumLM, token_head=OneVsRestHead, number_head=GaussianHead),
@@ -196,8 +198,6 @@ ABLATIONS: dict[str, Callable[[str], Contender]] = {
     "no-arithmetic": partial(NumLM, arithmetic=False),
     "gate": partial(NumLM, gate_alpha=0.0),
     "random-start": partial(changed, change=_from_random),
-    "latent-96": partial(changed, change=_narrow(96)),
     "latent-24": partial(changed, change=_narrow(24)),
-    "value-weight-0.03": partial(NumLM, value_weight=0.03),
     "value-weight-3": partial(NumLM, value_weight=3.0),
 }

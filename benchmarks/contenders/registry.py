@@ -15,11 +15,9 @@ from benchmarks.contenders.rail import Rail
 from benchmarks.contenders.regression_head import RegressionHead
 from benchmarks.contenders.seed_head import SeedHead
 from benchmarks.contenders.xval import XVal
-from numlm.losses import value_crps
 
 CONTENDERS: dict[str, Callable[[str], Contender]] = {
     "numlm": NumLM,
-    "numlm-crps": partial(NumLM, value_loss=value_crps),
     "digits": Digits,
     "ntl": NumberTokenLoss,
     "ntl-0.15": partial(NumberTokenLoss, weight=0.15),
@@ -36,7 +34,6 @@ EVERY: dict[str, Callable[[str], Contender]] = CONTENDERS | ABLATIONS
 
 DESCRIPTIONS: dict[str, str] = {
     "numlm": "this project: copies, values near, made and new, read from clocks",
-    "numlm-crps": "the same, new values learned by their score; for numbers that are uncertain",
     "digits": "plain fine-tuning, digits written greedily",
     "ntl": "digits, cross-entropy + 0.3 x number token loss (NTL-WAS)",
     "ntl-0.15": "digits, cross-entropy + 0.15 x number token loss (NTL-WAS)",
@@ -47,6 +44,7 @@ DESCRIPTIONS: dict[str, str] = {
     "fone": "a circle for every digit, read and written (FoNE), with a sign",
     "bits": "64 bits of the float64, read and written (BitTokens)",
     "seed": "logarithm along one direction, Cauchy value of a Cauchy latent (CausalQwen)",
+    "numlm-crps": "ours, new values learned by their score: for numbers that are uncertain",
     "one-vs-rest": "ours, each token against the rest in place of softmax",
     "gaussian": "ours, normal and von Mises in place of Cauchy",
     "one-vs-rest-gaussian": "ours with both",
@@ -57,8 +55,6 @@ DESCRIPTIONS: dict[str, str] = {
     "no-arithmetic": "ours, nothing is made",
     "gate": "ours, the number loss times P(<NUM>)",
     "random-start": "ours, PyTorch's start in place of the identity",
-    "latent-96": "ours, latent cause of 96 dimensions in place of 192",
-    "latent-24": "ours, latent cause of 24 dimensions",
-    "value-weight-0.03": "ours, number loss weighed 0.03 in place of 0.3",
-    "value-weight-3": "ours, number loss weighed 3",
+    "latent-24": "ours, latent cause of 24 dimensions in place of 192",
+    "value-weight-3": "ours, number loss weighed 3 in place of 0.3",
 }
