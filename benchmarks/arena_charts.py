@@ -26,7 +26,9 @@ from benchmarks.arena_tables import FIGURES, OURS, RESULTS, Runs, load, values  
 from benchmarks.arena_tasks import BUDGETS, LEARNED_LENGTH  # noqa: E402
 from benchmarks.contenders.registry import CONTENDERS  # noqa: E402
 
-_COLORS = dict(zip(CONTENDERS, plt.get_cmap("tab20").colors, strict=False))
+_OURS = "#c0392b"
+_TAB20 = plt.get_cmap("tab20").colors
+_COLORS = dict(zip(CONTENDERS, _TAB20[:6] + _TAB20[8:], strict=False))  # without red
 _TEST = "test"
 PANELS = ("right", "median_relative_error")
 
@@ -57,7 +59,7 @@ def draw(axes: Any, lines: Lines) -> None:  # noqa: ANN401
         at = [x for x, found in points.items() if found]
         means = [statistics.fmean(points[x]) for x in at]
         ours = name == OURS
-        color = "#c0392b" if ours else _COLORS[name]
+        color = _OURS if ours else _COLORS[name]
         axes.plot(
             at, means, "o-", color=color, label=name, markersize=5 if ours else 3,
             linewidth=2.6 if ours else 1.3, zorder=3 if ours else 2,
@@ -86,7 +88,7 @@ def chart(
     panels[0].set(ylim=(-3, 103))
     panels[1].set_yscale("symlog", linthresh=1e-6)
     panels[1].set(ylim=(0, None))
-    panels[0].legend(loc="center left", frameon=False, fontsize=8)
+    panels[0].legend(loc="best", frameon=False, fontsize=8)
     figure.suptitle(title)
     figure.savefig(file, dpi=120)
     plt.close(figure)
