@@ -26,6 +26,7 @@ from tests.test_resume import (
     fit,
     same,
 )
+from tests.test_strategies import NO_DROPOUT
 from train import main
 
 EVALUATED = ["--trainer.callbacks+=callbacks.evaluation.BeforeAfterEvaluation"]
@@ -235,8 +236,7 @@ def test_a_complete_run_is_trained_further(finished: Path, stopped: Path) -> Non
 
 def test_pieces_of_another_number_are_the_same_steps(tmp_path: Path) -> None:
     """As on half as many devices; what is dropped is drawn for each piece, so nothing is."""
-    head = ("--model.number_head", "numlm.number_head.NumberHead")
-    run = fit(tmp_path, *head, "--model.number_head.pointer_dropout", "0")
+    run = fit(tmp_path, *NO_DROPOUT)
     expected = curves(run)["train/loss"]
     for path in checkpoint_files(run / "checkpoints")[9:]:
         path.unlink()

@@ -17,6 +17,7 @@ from numlm.model import NumberLM
 from tests.test_strategies import (
     DDP,
     FSDP,
+    NO_DROPOUT,
     ROOT,
     SMALL,
     SMOKE,
@@ -89,7 +90,7 @@ def test_sharded_processes_predict_as_one_does(tmp_path: Path) -> None:
 def test_parts_of_a_checkpoint_are_read_on_any_number_of_devices(tmp_path: Path) -> None:
     """A folder with a part from every process becomes one file; other strategies say what it is."""
     steps = ["--data.num_samples", "32", "--data.batch_size", "16", "--trainer.max_steps", "-1"]
-    steps += ["--trainer.max_epochs", "3"]
+    steps += ["--trainer.max_epochs", "3", *NO_DROPOUT]
     steps += ["--trainer.callbacks+=ModelCheckpoint", "--trainer.callbacks.save_top_k", "-1"]
     parts = ["--trainer.strategy.init_args.save_distributed_checkpoint", "true"]
     run(light("fit", tmp_path / "two", *FSDP, *parts, *steps))
@@ -110,7 +111,7 @@ def test_parts_of_a_checkpoint_are_read_on_any_number_of_devices(tmp_path: Path)
 
 def test_adapters_are_trained_on_sharded_processes(tmp_path: Path) -> None:
     """The same losses as on one; their checkpoint crosses, and the export has them folded in."""
-    lora = ["--model.lora.rank", "4", "--model.lora.dropout", "0"]
+    lora = ["--model.lora.rank", "4", "--model.lora.dropout", "0", *NO_DROPOUT]
     lora += ["--data.num_samples", "64", "--data.batch_size", "16"]
     lora += ["--trainer.max_steps", "-1", "--trainer.max_epochs", "2"]
     lora += ["--trainer.callbacks+=ModelCheckpoint", "--trainer.callbacks.save_top_k", "-1"]
