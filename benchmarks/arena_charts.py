@@ -55,7 +55,8 @@ def against_digits(runs: Runs, figure: str) -> Lines:
 
 def draw(axes: Any, lines: Lines) -> None:  # noqa: ANN401
     """A line with a shade for each contender, ours above the others and wider."""
-    for name, points in lines.items():
+    for name in (one for one in CONTENDERS if one in lines):
+        points = lines[name]
         at = [x for x, found in points.items() if found]
         means = [statistics.fmean(points[x]) for x in at]
         ours = name == OURS

@@ -172,8 +172,7 @@ class NumberLM(Pretrained):
             embeddings: The embeddings.
             **options: Given to the backbone: attention mask, position ids, cache.
         """
-        last_layer = decoder_layers(self.backbone)[-1]
-        with compiled_if(self.training), input_of(last_layer) as read:
+        with compiled_if(self.training), input_of(self._last_layer) as read:
             outputs = self.backbone.base_model(inputs_embeds=embeddings, **options)
         (before,) = read
         latent = self.abduction(outputs.last_hidden_state)
@@ -312,6 +311,11 @@ class NumberLM(Pretrained):
                 for start in range(0, len(prompts), batch_size)
                 for prediction in predict_batch(self, prompts[start : start + batch_size])
             ]
+
+    @cached_property
+    def _last_layer(self) -> nn.Module:
+        """Found once; it is a module of the backbone, and not one more of this."""
+        return decoder_layers(self.backbone)[-1]
 
     @cached_property
     def writer(self) -> "NumberWriter":
