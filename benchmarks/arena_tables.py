@@ -30,7 +30,6 @@ Run = dict[str, Any]
 Runs = dict[str, list[Run]]  # by contender
 RESULTS = ROOT / "benchmarks" / "results" / "arena"
 OURS = "numlm"
-OURS_UNCERTAIN = "numlm-crps"  # with what the README recommends where numbers are uncertain
 
 
 class Figure(NamedTuple):
@@ -243,7 +242,7 @@ class Standing(NamedTuple):
     winner: str
 
 
-def standings(runs: Runs, figures: Sequence[str], which: str = OURS) -> list[Standing]:
+def standings(runs: Runs, figures: Sequence[str]) -> list[Standing]:
     """Ours against the best of the others, on every set and figure that can be better or worse.
 
     Seeds have the same training texts, on the diabetes table the same fold, and are compared one
@@ -252,12 +251,10 @@ def standings(runs: Runs, figures: Sequence[str], which: str = OURS) -> list[Sta
     Args:
         runs: The runs of a task.
         figures: Which figures.
-        which: Which of ours; there may be others, which are not compared with it.
 
     Raises:
         ValueError: If ours and the best have other seeds.
     """
-    rivals = set(CONTENDERS) - {OURS}
     found = []
     for figure in figures:
         better = FIGURES[figure].better
@@ -265,14 +262,14 @@ def standings(runs: Runs, figures: Sequence[str], which: str = OURS) -> list[Sta
             known = {
                 contender: of
                 for contender, mine in runs.items()
-                if contender == which or contender in rivals
+                if contender in CONTENDERS
                 if (of := values(mine, name, figure))
             }
-            ours = known.pop(which)
+            ours = known.pop(OURS)
             winner = max(known, key=lambda one: better * statistics.fmean(known[one]))
-            seeds, theirs = ([run["seed"] for run in runs[one]] for one in (which, winner))
+            seeds, theirs = ([run["seed"] for run in runs[one]] for one in (OURS, winner))
             if seeds != theirs:
-                raise ValueError(f"{which} and {winner} have other seeds")
+                raise ValueError(f"{OURS} and {winner} have other seeds")
             ahead = [
                 0.0 if mine == best else better * (mine - best)  # also where both are infinite
                 for mine, best in zip(ours, known[winner], strict=True)
@@ -331,13 +328,7 @@ def tables(folder: Path = RESULTS) -> dict[str, str]:
         "headline": headline(tasks, [title for title, _, _ in HEADLINE]),
         "headline in Chinese": headline(tasks, [title for _, title, _ in HEADLINE]),
         "standings": standing_table(
-            {
-                f"{task}: {ours}" if ours != OURS else task: standings(runs, SHOWN[task], ours)
-                for task, runs in tasks.items()
-                if task in SHOWN
-                for ours in (OURS, OURS_UNCERTAIN)
-                if ours in runs
-            }
+            {task: standings(runs, SHOWN[task]) for task, runs in tasks.items() if task in SHOWN}
         ),
         **{
             f"{task}: {figure}": table(tasks[task], figure)

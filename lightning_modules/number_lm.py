@@ -36,7 +36,7 @@ from numlm.errors import OptionsError
 from numlm.heads import SoftmaxHead, TokenHead
 from numlm.identity import Identity, ModelMismatchError
 from numlm.lora import Lora
-from numlm.losses import ValueLoss, value_nll
+from numlm.losses import ValueLoss, value_crps
 from numlm.metrics import LossTable
 from numlm.model import FIGURES, NumberLM
 from numlm.number_head import NumberHead
@@ -65,8 +65,8 @@ class NumberLMModule(LightningModule):
         warmup_ratio: Share of the steps in which the learning rate rises; it falls as a cosine
             after that.
         value_weight: Weight of the number loss beside the token loss.
-        value_loss: Loss of new values: `numlm.losses.value_nll`, exact where they are restated,
-            or `numlm.losses.value_crps`, better where they are uncertain and noise is skewed.
+        value_loss: Loss of new values: `numlm.losses.value_crps`, their score, or
+            `numlm.losses.value_nll`, their likelihood, which seeks the mode.
         gate_alpha: A number's loss is weighted by `alpha + (1 - alpha) * P(<NUM>)`; 1 is no gate.
         attn_implementation: Attention of the backbone, "sdpa" or "eager".
         activation_checkpointing: In training, keep only what goes into every layer, and compute
@@ -92,7 +92,7 @@ class NumberLMModule(LightningModule):
         weight_decay: float = 0.01,
         warmup_ratio: float = 0.05,
         value_weight: float = 0.3,
-        value_loss: ValueLoss = value_nll,
+        value_loss: ValueLoss = value_crps,
         gate_alpha: float = 1.0,
         attn_implementation: str = "sdpa",
         activation_checkpointing: bool = False,

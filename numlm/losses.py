@@ -1,9 +1,11 @@
 """Losses of the number head, elementwise, and the sums and counts they are averaged by.
 
-    value loss    Cauchy NLL of V + 1/2 * sum of the hands' wrapped Cauchy NLL (v != 0); or V's
-                  CRPS in units of 10^M in place of its NLL
-    made loss     the same of the sum, the mean and the product of the text's numbers, where there
+    value loss    CRPS of V in units of 10^M, or its Cauchy NLL, + 1/2 * sum of the hands' wrapped
+                  Cauchy NLL (v != 0)
+    made loss     the NLL of the sum, the mean and the product of the text's numbers, where there
                   are two and none of them is the target
+    near loss     -log of the density of what lies near the text's numbers, where none of them is
+                  the target
     pointer loss  -log of the probability of the right copies; where there are none, of the density
                   of the mixture of new and made values and of what lies near the text's numbers
 
@@ -23,6 +25,7 @@ from numlm.number_head import NumberAnswer
 
 HAND_WEIGHT = 0.5
 MADE_WEIGHT = 0.3
+NEAR_WEIGHT = 0.3
 _FARTHEST = 100.0  # units of a new value
 _FEWEST = 2  # numbers that something is made from
 _LEAST_LOG_SCALE = -3.0  # of a rough size from which it is learned what to take
@@ -117,6 +120,27 @@ def made_loss(answer: NumberAnswer, targets: Tensor) -> Tensor:
             loss = loss + part.nll(targets) + HAND_WEIGHT * part.hands_nll(targets)
     several = answer.visible.sum(-1) >= _FEWEST
     return MADE_WEIGHT * loss * (several & ~answer.equals(targets).any(-1))
+
+
+def near_loss(answer: NumberAnswer, targets: Tensor) -> Tensor:
+    """Loss of what lies near the text's numbers, as if the answer were one of these.
+
+    The mixture alone would train the scale in proportion to its share: where a new value is found
+    first the share falls to nothing while the scale is still wrong, and stays there. Near which
+    number is taken as it is.
+
+    Args:
+        answer: The head's outputs at (B, A) positions.
+        targets: (B, A) float64, the true values.
+
+    Returns:
+        (B, A) nats, weighted; 0 where no number is in sight or one of them is the target.
+    """
+    _, _, near = answer.split_pointer()
+    apart = torch.isfinite(near).any(-1) & ~answer.equals(targets).any(-1)
+    shares = near.detach().masked_fill(~apart[..., None], 0.0).log_softmax(-1)
+    nll = -(shares - answer.near_nll(targets)).logsumexp(-1)
+    return NEAR_WEIGHT * torch.where(apart, nll, 0.0)
 
 
 def _own_nll(answer: NumberAnswer, targets: Tensor) -> Tensor:

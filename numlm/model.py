@@ -25,7 +25,7 @@ from numlm.heads import ALL, Abduction, Latent, States, TokenHead, starting_scal
 from numlm.identity import Identity
 from numlm.layers import decoder_layers, input_of
 from numlm.lora import Lora, NumRow
-from numlm.losses import Term, ValueLoss, made_loss, pointer_nll, value_nll
+from numlm.losses import Term, ValueLoss, made_loss, near_loss, pointer_nll, value_crps
 from numlm.number_head import NumberAnswer, NumberHead
 from numlm.packing import PER_TEXT, Packing
 from numlm.prediction import Prediction, inference, predict_batch
@@ -253,7 +253,7 @@ class NumberLM(Pretrained):
         return level.masked_fill(source < 0, self.calibration.model_level(nominal))
 
     def losses(
-        self, batch: Batch, gate_alpha: float = 1.0, value_loss: ValueLoss = value_nll
+        self, batch: Batch, gate_alpha: float = 1.0, value_loss: ValueLoss = value_crps
     ) -> Losses:
         """Losses of a batch in float32; labels of -100 take no part.
 
@@ -280,7 +280,8 @@ class NumberLM(Pretrained):
         gate[real] = gate_alpha + (1 - gate_alpha) * p_number
         # Rows without a number leave a zero that still reaches every head, as several processes
         # need.
-        value = (value_loss(answer, targets) + made_loss(answer, targets)) * real
+        value = value_loss(answer, targets) + made_loss(answer, targets)
+        value = (value + near_loss(answer, targets)) * real
         pointer = pointer_nll(answer, targets) * real
         count = real.sum()
         return Losses(

@@ -19,7 +19,7 @@ from benchmarks.contenders.numlm_head import NumLM
 from numlm.batch import collate
 from numlm.clock import LINEAR_DIAL
 from numlm.heads import OneVsRestHead
-from numlm.losses import made_loss, pointer_nll, value_crps
+from numlm.losses import made_loss, pointer_nll, value_crps, value_nll
 from numlm.number_head import NumberAnswer
 from tests.conftest import EMBEDDED
 
@@ -146,7 +146,8 @@ def test_the_other_token_head_and_weights() -> None:
     for name in ("one-vs-rest", "one-vs-rest-gaussian"):
         assert isinstance(_made(name).model.token_head, OneVsRestHead)
     assert _made("value-weight-3").value_weight == 3
-    assert _made("numlm-crps").value_loss is value_crps
+    assert _made("likelihood").value_loss is value_nll
+    assert _made("gate").value_loss is value_crps
 
 
 @torch.no_grad()

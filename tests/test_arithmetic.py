@@ -17,7 +17,7 @@ from numlm.arithmetic import MEAN, OPERATIONS, PRODUCT, SUM, Arithmetic, Operati
 from numlm.batch import Batch, Record, collate, take_positions
 from numlm.estimate import Estimate
 from numlm.heads import States
-from numlm.losses import made_loss, pointer_nll, value_crps, value_nll
+from numlm.losses import made_loss, near_loss, pointer_nll, value_crps, value_nll
 from numlm.model import NumberLM
 from numlm.number_head import NumberAnswer, NumberHead
 from numlm.reading import WINDOW, TextNumbers
@@ -502,7 +502,7 @@ def test_extremes_are_finite_in_value_loss_and_gradient(values: list[float]) -> 
         assert scale.isfinite().all()
         assert (scale > 0).all()
     assert answer.mixture().printed().isfinite().all()
-    for loss in (value_nll, value_crps, made_loss, pointer_nll):
+    for loss in (value_nll, value_crps, made_loss, near_loss, pointer_nll):
         value = loss(answer, torch.tensor(targets, dtype=torch.float64)[:, None])
         assert value.isfinite().all(), (loss, value)
         head.zero_grad()

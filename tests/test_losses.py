@@ -16,9 +16,11 @@ from numlm.estimate import Estimate
 from numlm.losses import (
     HAND_WEIGHT,
     MADE_WEIGHT,
+    NEAR_WEIGHT,
     Term,
     ValueLoss,
     made_loss,
+    near_loss,
     pointer_nll,
     value_crps,
     value_nll,
@@ -503,6 +505,43 @@ def test_gradients_of_the_pointer_loss(made: tuple[Dial, ...]) -> None:
     no_copy = gradient[0, 2, :own].sum() + gradient[0, 2, own + 4]
     assert no_copy < 0 < gradient[0, 2, own + 1]
     assert gradient[0, 2, own] == 0
+
+
+def test_near_loss_is_that_of_the_numbers_in_sight_alone() -> None:
+    answer = _answer(2, values=[5.0, 7.0, 100.0])
+    scores = torch.tensor([0.2, 0.5, 3.0])
+    near = torch.stack([scores, scores.masked_fill(scores > 2, float("-inf"))])
+    own = len(answer.estimates)
+    copied = near - near.logsumexp(-1, keepdim=True)
+    pointer = torch.cat([torch.zeros(2, own), copied, near - 50.0], dim=-1)[None]
+    answer = replace(answer, pointer=pointer)
+    scale = answer.near_log_scale.exp()[0, :, None]
+    density = Cauchy(torch.tensor([5.0, 7.0, 100.0]), scale).log_prob(torch.tensor(6.5))
+    expected = -NEAR_WEIGHT * (near.log_softmax(-1) + density).logsumexp(-1)
+    torch.testing.assert_close(near_loss(answer, _double(6.5, 6.5)[None])[0], expected)
+    # A copy is one, and where nothing is in sight nothing is near.
+    assert near_loss(answer, _double(7.0, 5.0)[None]).tolist() == [[0.0, 0.0]]
+    none = replace(answer, pointer=pointer.clone())
+    none.pointer[..., own:] = float("-inf")
+    assert near_loss(none, _double(6.5, 6.5)[None]).tolist() == [[0.0, 0.0]]
+
+
+def test_near_loss_trains_the_scale_whatever_its_share_and_nothing_else() -> None:
+    answer = _answer(1, [[0.2] * 5], [5.0, 7.0])
+    scale = answer.near_log_scale.clone().requires_grad_()
+    found = []
+    for share in (0.0, -80.0):
+        pointer = answer.pointer.clone()
+        pointer[..., -2:] += share
+        pointer.requires_grad_()
+        loss = near_loss(
+            replace(answer, near_log_scale=scale, pointer=pointer), _double(6.0)[None]
+        )
+        of_scale, of_pointer = torch.autograd.grad(loss.sum(), (scale, pointer), allow_unused=True)
+        assert of_pointer is None
+        found.append(of_scale.item())
+    assert found[0] == pytest.approx(found[1], rel=1e-3)
+    assert found[0] != 0
 
 
 def test_the_score_of_a_value_is_in_units_of_its_magnitude() -> None:

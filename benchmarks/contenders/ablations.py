@@ -1,6 +1,7 @@
 """This project's own model with one thing taken away or exchanged.
 
-The seed's four experiments are ours, `one-vs-rest`, `gaussian` and `one-vs-rest-gaussian`.
+The seed's four experiments are `likelihood`, `one-vs-rest`, `gaussian` and `one-vs-rest-gaussian`:
+of a normal distribution only the likelihood is learned.
 """
 
 import math
@@ -18,7 +19,7 @@ from benchmarks.contenders.numlm_head import NumLM
 from numlm.distributions import ValueMixture
 from numlm.estimate import Estimate
 from numlm.heads import OneVsRestHead, States
-from numlm.losses import value_crps
+from numlm.losses import value_nll
 from numlm.number_head import NumberAnswer, NumberHead
 from numlm.reading import TextNumbers
 
@@ -187,10 +188,12 @@ def changed(folder: str, change: Callable[[NumLM], None]) -> NumLM:
 
 
 ABLATIONS: dict[str, Callable[[str], Contender]] = {
-    "numlm-crps": partial(NumLM, value_loss=value_crps),
+    "likelihood": partial(NumLM, value_loss=value_nll),
     "one-vs-rest": partial(NumLM, token_head=OneVsRestHead),
-    "gaussian": partial(NumLM, number_head=GaussianHead),
-    "one-vs-rest-gaussian": partial(NumLM, token_head=OneVsRestHead, number_head=GaussianHead),
+    "gaussian": partial(NumLM, number_head=GaussianHead, value_loss=value_nll),
+    "one-vs-rest-gaussian": partial(
+        NumLM, token_head=OneVsRestHead, number_head=GaussianHead, value_loss=value_nll
+    ),
     "no-clock": partial(NumLM, embedding_hands=0, value_hands=0, answer_hands=0),
     "last-state": partial(changed, change=_looking_with_the_last_state),
     "no-reading": partial(changed, change=_without_reading),

@@ -11,7 +11,7 @@ from benchmarks.contenders.base import LEVELS, Answers, Contender, Text, number_
 from numlm import clock
 from numlm.batch import Record, collate
 from numlm.heads import SoftmaxHead, TokenHead
-from numlm.losses import ValueLoss, value_nll
+from numlm.losses import ValueLoss, value_crps
 from numlm.model import NumberLM
 from numlm.number_head import NumberHead
 
@@ -38,7 +38,7 @@ class NumLM(Contender):
         embedding_hands: int = clock.HANDS,
         value_weight: float = 0.3,
         gate_alpha: float = 1.0,
-        value_loss: ValueLoss = value_nll,
+        value_loss: ValueLoss = value_crps,
         **head: Any,  # noqa: ANN401
     ) -> None:
         super().__init__(folder)
