@@ -48,7 +48,7 @@ class Losses(NamedTuple):
 
     Attributes:
         token: Token loss, over labelled positions.
-        value: Loss of new and of made values, over number labels.
+        value: Loss of new values, of made ones and of what lies near, over number labels.
         pointer: Negative log-likelihood of the right copies, or where there are none log-density
             of all else, over number labels.
         gated: `gate * (value + pointer)`, over number labels.

@@ -24,6 +24,7 @@ from numlm.checkpoint import ModelNotFoundError
 from numlm.clock import encode
 from numlm.heads import OneVsRestHead, SoftmaxHead, States, TokenHead
 from numlm.layers import decoder_layers
+from numlm.losses import made_loss, near_loss, value_crps, value_nll
 from numlm.model import NumberLM
 from numlm.number_head import NumberAnswer
 from numlm.reading import WINDOW, TextNumbers
@@ -192,6 +193,19 @@ def test_labels_are_shifted_and_minus_100_takes_no_part(embedded: NumberLM) -> N
     torch.testing.assert_close(losses.token.mean, expected)
     assert losses.value.count == 0
     assert losses.total(1.0) == losses.token.mean
+
+
+@torch.no_grad()
+def test_the_number_loss_has_all_its_parts(embedded: NumberLM) -> None:
+    """Of SEVERAL three numbers at least are no copies and have others before them."""
+    batch = batch_of(embedded, [SEVERAL])
+    answer = embedded.number_answer(embedded(batch), batch, embedded.slots(batch)[0])
+    targets = answer.values  # every number is asked for once, in the text's order
+    parts = [loss(answer, targets).sum() for loss in (value_crps, made_loss, near_loss)]
+    assert all(part > 0 for part in parts)
+    torch.testing.assert_close(embedded.losses(batch).value.sum, sum(parts))
+    other = embedded.losses(batch, value_loss=value_nll).value.sum
+    torch.testing.assert_close(other, value_nll(answer, targets).sum() + parts[1] + parts[2])
 
 
 def test_padding_changes_nothing(embedded: NumberLM) -> None:
