@@ -22,27 +22,23 @@ from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.arena_tables import FIGURES, OURS, RESULTS, Runs, load, values  # noqa: E402
+from benchmarks.arena_tables import (  # noqa: E402
+    FIGURES,
+    OURS,
+    RESULTS,
+    Lines,
+    Runs,
+    against_texts,
+    load,
+    values,
+)
 from benchmarks.arena_tasks import BUDGETS, LEARNED_LENGTH  # noqa: E402
 from benchmarks.contenders.registry import CONTENDERS  # noqa: E402
 
 _OURS = "#c0392b"
 _TAB20 = plt.get_cmap("tab20").colors
 _COLORS = dict(zip(CONTENDERS, _TAB20[:6] + _TAB20[8:], strict=False))  # without red
-_TEST = "test"
 PANELS = ("right", "median_relative_error")
-
-Lines = dict[str, dict[int, list[float]]]  # by contender, by what is on the horizontal axis
-
-
-def against_texts(runs: Runs, figure: str) -> Lines:
-    """A figure of every contender by how many texts it learned from."""
-    found: Lines = {}
-    for name, mine in runs.items():
-        for texts in sorted({run["texts"] for run in mine}):
-            those = [run for run in mine if run["texts"] == texts]
-            found.setdefault(name, {})[texts] = values(those, _TEST, figure)
-    return found
 
 
 def against_digits(runs: Runs, figure: str) -> Lines:

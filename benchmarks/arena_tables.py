@@ -4,7 +4,8 @@ r"""Tables of what the arena has found.
     python benchmarks/arena_tables.py --pages docs/arena.md README.md README.zh.md
 
 Figures are means over seeds; where these differ, +- is half of their range. Tables of pages stand
-after comments that name them, and are of the project's own runs with the task's own budget.
+after comments that name them, and are of the project's own runs: with the task's own budget, or of
+all budgets where it says so.
 """
 
 import argparse
@@ -28,6 +29,9 @@ from benchmarks.contenders.registry import CONTENDERS, DESCRIPTIONS, EVERY  # no
 
 Run = dict[str, Any]
 Runs = dict[str, list[Run]]  # by contender
+Lines = dict[
+    str, dict[int, list[float]]
+]  # by contender, by what a chart has on its horizontal axis
 RESULTS = ROOT / "benchmarks" / "results" / "arena"
 OURS = "numlm"
 
@@ -167,6 +171,30 @@ def table(runs: Runs, figure: str) -> str:
         ]
         if any(set(each) - set("- /") for each in cells):
             lines.append(f"| {contender} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def against_texts(runs: Runs, figure: str, name: str = "test") -> Lines:
+    """A figure of a set by contender, and by how many texts were learned from, of every seed."""
+    return {
+        contender: {
+            texts: values([run for run in mine if run["texts"] == texts], name, figure)
+            for texts in sorted({run["texts"] for run in mine})
+        }
+        for contender, mine in runs.items()
+    }
+
+
+def texts_table(runs: Runs, figure: str) -> str:
+    """One figure of every contender by how many texts it learned from, in Markdown."""
+    found = against_texts(runs, figure)
+    sizes = sorted({texts for lines in found.values() for texts in lines})
+    lines = [
+        f"| {FIGURES[figure].title}, of training texts | {' | '.join(f'{n:,}' for n in sizes)} |",
+        "|---|" + "--:|" * len(sizes),
+    ]
+    for name, points in found.items():
+        lines.append(f"| {name} | {' | '.join(cell(points.get(n, [])) for n in sizes)} |")
     return "\n".join(lines)
 
 
@@ -335,6 +363,9 @@ def tables(folder: Path = RESULTS) -> dict[str, str]:
             for task, figures in SHOWN.items()
             for figure in figures
         },
+        "addition: right, of training texts": texts_table(
+            load(folder / "addition.jsonl", batch=BUDGETS["addition"].batch), "right"
+        ),
         "costs": costs(measured),
         "ablations": ablation_table(tasks["mixed"]),
     }

@@ -323,6 +323,19 @@ def test_two_kinds_of_a_set_are_in_one_column() -> None:
     assert text.splitlines()[2] == "| numlm | 100 / 50 |"
 
 
+def test_a_figure_stands_by_how_many_texts_were_learned_from() -> None:
+    def run(texts: int, right: float) -> arena_tables.Run:
+        return {"texts": texts, "sets": {"test": {"right": right}}}
+
+    runs = {"numlm": [run(1600, 0.4), run(1600, 0.6)], "fone": [run(12800, 1.0)]}
+    assert arena_tables.texts_table(runs, "right").splitlines() == [
+        "| right to every digit, %, of training texts | 1,600 | 12,800 |",
+        "|---|--:|--:|",
+        "| numlm | 50 ± 10 | - |",
+        "| fone | - | 100 |",
+    ]
+
+
 def test_ablations_are_averaged_over_sets_and_shown_by_seed() -> None:
     def run(right: float) -> dict[str, object]:
         sets = {name: {"right": right, "crps": 2.0, "coverage_80": 0.5, "median_relative_error": 0.0}
@@ -348,7 +361,7 @@ def test_charts_are_drawn(tmp_path: Path) -> None:
     arena_charts.main(["--results", str(tmp_path), "--out", str(tmp_path / "charts")])
     for name in ("arena_texts.png", "arena_digits.png"):
         assert (tmp_path / "charts" / name).stat().st_size > 10_000
-    lines = arena_charts.against_texts(arena_tables.load(tmp_path / "addition.jsonl"), "right")
+    lines = arena_tables.against_texts(arena_tables.load(tmp_path / "addition.jsonl"), "right")
     assert lines["fone"] == {1600: [50.0, 50.0], 12800: [50.0, 50.0]}
 
 
