@@ -22,7 +22,7 @@ from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.arena_tables import (  # noqa: E402
+from benchmarks.arena_runs import (  # noqa: E402
     FIGURES,
     OURS,
     RESULTS,

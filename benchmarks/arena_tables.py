@@ -14,7 +14,6 @@ import math
 import re
 import statistics
 import sys
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,43 +21,24 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.arena import ended  # noqa: E402
 from benchmarks.arena_costs import ANSWER, STEP  # noqa: E402
-from benchmarks.arena_tasks import BUDGETS, Budget  # noqa: E402
+from benchmarks.arena_runs import (  # noqa: E402
+    FIGURES,
+    NOISY,
+    RESULTS,
+    Run,
+    Runs,
+    against_texts,
+    load,
+    sets_of,
+    spread,
+    values,
+)
+from benchmarks.arena_standings import Standing, standings  # noqa: E402
+from benchmarks.arena_tasks import BUDGETS  # noqa: E402
 from benchmarks.contenders.registry import CONTENDERS, DESCRIPTIONS, EVERY  # noqa: E402
 
-Run = dict[str, Any]
-Runs = dict[str, list[Run]]  # by contender
-Lines = dict[
-    str, dict[int, list[float]]
-]  # by contender, by what a chart has on its horizontal axis
-RESULTS = ROOT / "benchmarks" / "results" / "arena"
-OURS = "numlm"
-
-
-class Figure(NamedTuple):
-    """A figure of a set.
-
-    Attributes:
-        title: What the table says that it is.
-        unit: What it is multiplied by.
-        better: 1 if greater is better, -1 if less is; 0 where neither is.
-    """
-
-    title: str
-    unit: float = 1
-    better: int = -1
-
-
-FIGURES = {
-    "right": Figure("right to every digit, %", 100, 1),
-    "median_relative_error": Figure("median relative error"),
-    "rmse_all": Figure("root mean square error"),
-    "crps": Figure("CRPS"),
-    "coverage_80": Figure("coverage of the 80 % interval, %", 100, 0),
-    "answered": Figure("answered with a number, %", 100, 0),
-}
-# What the page shows of each task.
+# What is ranked of each task, and has a table.
 SHOWN = {
     "scorecard": ("right", "rmse_all", "crps", "coverage_80", "answered"),
     "addition": ("right", "median_relative_error"),
@@ -67,7 +47,6 @@ SHOWN = {
     "arithmetic": ("right", "median_relative_error", "crps", "coverage_80"),
     "diabetes": ("rmse_all", "median_relative_error", "crps", "coverage_80"),
 }
-NOISY = "noisy_readings"  # nobody can be right to every digit there
 
 
 class Column(NamedTuple):
@@ -114,43 +93,6 @@ HEADLINE = (
 )
 
 
-def load(file: Path, **budget: float) -> Runs:
-    """The runs of every contender with such a budget, in the order of registry and seeds.
-
-    Raises:
-        FileNotFoundError: If there are none.
-        ValueError: If one was run twice.
-    """
-    runs = [run for run in ended(file) if budget.items() <= run.items()]
-    if not runs:
-        raise FileNotFoundError(f"no such runs in {file}: benchmarks/arena.py makes them")
-    which = Counter(
-        tuple(run[name] for name in ("contender", "seed", *Budget._fields)) for run in runs
-    )
-    twice = [run for run, count in which.items() if count > 1]
-    if twice:
-        raise ValueError(f"in {file} there are runs with the same settings: {twice}")
-    runs.sort(key=lambda run: run["seed"])
-    return {name: mine for name in EVERY if (mine := [r for r in runs if r["contender"] == name])}
-
-
-def sets_of(runs: Runs, figure: str) -> list[str]:
-    """The sets that a figure is shown of."""
-    every = next(iter(runs.values()))[0]["sets"]
-    return [name for name in every if (name, figure) != (NOISY, "right")]
-
-
-def values(runs: Sequence[Run], name: str, figure: str) -> list[float]:
-    """A figure of a set, of every seed, as it is shown; none if the contender does not have it.
-
-    Where it could not be calculated, for errors were infinite or nothing was answered, it is the
-    worst that there is.
-    """
-    unit, better = FIGURES[figure].unit, FIGURES[figure].better
-    found = [run["sets"][name][figure] for run in runs if figure in run["sets"][name]]
-    return [-better * math.inf if value is None else value * unit for value in found]
-
-
 def table(runs: Runs, figure: str) -> str:
     """One figure of every contender on every set, in Markdown.
 
@@ -172,17 +114,6 @@ def table(runs: Runs, figure: str) -> str:
         if any(set(each) - set("- /") for each in cells):
             lines.append(f"| {contender} | {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def against_texts(runs: Runs, figure: str, name: str = "test") -> Lines:
-    """A figure of a set by contender, and by how many texts were learned from, of every seed."""
-    return {
-        contender: {
-            texts: values([run for run in mine if run["texts"] == texts], name, figure)
-            for texts in sorted({run["texts"] for run in mine})
-        }
-        for contender, mine in runs.items()
-    }
 
 
 def texts_table(runs: Runs, figure: str) -> str:
@@ -256,59 +187,6 @@ def costs(measured: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-class Standing(NamedTuple):
-    """How ours does on a row.
-
-    Attributes:
-        row: Set and figure.
-        place: first, level or lost.
-        winner: The best of the others.
-    """
-
-    row: str
-    place: str
-    winner: str
-
-
-def standings(runs: Runs, figures: Sequence[str]) -> list[Standing]:
-    """Ours against the best of the others, on every set and figure that can be better or worse.
-
-    Seeds have the same training texts, on the diabetes table the same fold, and are compared one
-    by one: level is what differs on the average by no more than half of the differences' range.
-
-    Args:
-        runs: The runs of a task.
-        figures: Which figures.
-
-    Raises:
-        ValueError: If ours and the best have other seeds.
-    """
-    found = []
-    for figure in figures:
-        better = FIGURES[figure].better
-        for name in sets_of(runs, figure) if better else ():
-            known = {
-                contender: of
-                for contender, mine in runs.items()
-                if contender in CONTENDERS
-                if (of := values(mine, name, figure))
-            }
-            ours = known.pop(OURS)
-            winner = max(known, key=lambda one: better * statistics.fmean(known[one]))
-            seeds, theirs = ([run["seed"] for run in runs[one]] for one in (OURS, winner))
-            if seeds != theirs:
-                raise ValueError(f"{OURS} and {winner} have other seeds")
-            ahead = [
-                0.0 if mine == best else better * (mine - best)  # also where both are infinite
-                for mine, best in zip(ours, known[winner], strict=True)
-            ]
-            mean = sum(ahead) / len(ahead)
-            half = spread(ahead) if math.isfinite(mean) else 0.0
-            place = "first" if mean > half else "lost" if mean < -half else "level"
-            found.append(Standing(f"{name}: {FIGURES[figure].title}", place, winner))
-    return found
-
-
 def standing_table(every: dict[str, list[Standing]]) -> str:
     """How many rows of each task are first, level and lost, and to whom, in Markdown."""
     lines = ["| | rows | first | level | lost |", "|---|--:|--:|--:|---|"]
@@ -318,11 +196,6 @@ def standing_table(every: dict[str, list[Standing]]) -> str:
         cells = [task, len(found), *counts, "; ".join(lost) or "none"]
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
-
-
-def spread(found: Sequence[float]) -> float:
-    """Half of the range."""
-    return 0.0 if max(found) == min(found) else (max(found) - min(found)) / 2
 
 
 def cell(found: Sequence[float]) -> str:

@@ -10,7 +10,15 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import arena, arena_charts, arena_costs, arena_tables, arena_tasks
+from benchmarks import (
+    arena,
+    arena_charts,
+    arena_costs,
+    arena_runs,
+    arena_standings,
+    arena_tables,
+    arena_tasks,
+)
 from benchmarks.arena_figures import (
     figures,
     is_right,
@@ -243,10 +251,10 @@ def test_pages_show_what_the_runs_say(page: str) -> None:
 
 def test_no_runs_is_said(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"benchmarks/arena.py makes them"):
-        arena_tables.load(tmp_path / "addition.jsonl")
+        arena_runs.load(tmp_path / "addition.jsonl")
 
 
-def _runs(figure: str = "right", **found: list[float | None]) -> arena_tables.Runs:
+def _runs(figure: str = "right", **found: list[float | None]) -> arena_runs.Runs:
     """Runs of contenders, by a figure in every seed."""
     return {
         name: [{"seed": i, "sets": {"test": {figure: one}}} for i, one in enumerate(of)]
@@ -268,7 +276,7 @@ def _runs(figure: str = "right", **found: list[float | None]) -> arena_tables.Ru
 )
 def test_standings(ours: list[float], others: list[float], place: str) -> None:
     runs = _runs(numlm=ours, digits=[0.1, 0.1], fone=others)
-    (standing,) = arena_tables.standings(runs, ["right"])
+    (standing,) = arena_standings.standings(runs, ["right"])
     assert (standing.place, standing.winner) == (place, "fone")
 
 
@@ -285,30 +293,30 @@ def test_where_less_is_better(
     ours: list[float | None], others: list[float | None], place: str
 ) -> None:
     runs = _runs("crps", numlm=ours, fone=others)
-    (standing,) = arena_tables.standings(runs, ["crps"])
+    (standing,) = arena_standings.standings(runs, ["crps"])
     assert standing.place == place
 
 
 def test_ours_does_not_compete_with_ours() -> None:
     runs = _runs(**{"numlm": [0.7, 0.7], "likelihood": [0.9, 0.9], "fone": [0.8, 0.8]})
-    (standing,) = arena_tables.standings(runs, ["right"])
+    (standing,) = arena_standings.standings(runs, ["right"])
     assert (standing.place, standing.winner) == ("lost", "fone")
 
 
 def test_only_the_same_seeds_are_compared() -> None:
     with pytest.raises(ValueError, match="other seeds"):
-        arena_tables.standings(_runs(numlm=[1.0, 1.0], fone=[0.5]), ["right"])
+        arena_standings.standings(_runs(numlm=[1.0, 1.0], fone=[0.5]), ["right"])
 
 
 def test_a_run_counts_once(tmp_path: Path) -> None:
-    line = {"contender": "fone", "seed": 0, **arena_tables.BUDGETS["lengths"]._asdict()}
+    line = {"contender": "fone", "seed": 0, **arena_tasks.BUDGETS["lengths"]._asdict()}
     file = tmp_path / "lengths.jsonl"
     file.write_text(json.dumps(line) + "\n" + json.dumps({**line, "lr": 1.0}) + "\n")
-    assert len(arena_tables.load(file)["fone"]) == 2
-    assert len(arena_tables.load(file, lr=1e-3)["fone"]) == 1
+    assert len(arena_runs.load(file)["fone"]) == 2
+    assert len(arena_runs.load(file, lr=1e-3)["fone"]) == 1
     file.write_text(2 * (json.dumps(line) + "\n"))
     with pytest.raises(ValueError, match="the same settings"):
-        arena_tables.load(file)
+        arena_runs.load(file)
 
 
 def test_a_figure_that_could_not_be_calculated_is_shown_as_the_worst() -> None:
@@ -324,7 +332,7 @@ def test_two_kinds_of_a_set_are_in_one_column() -> None:
 
 
 def test_a_figure_stands_by_how_many_texts_were_learned_from() -> None:
-    def run(texts: int, right: float) -> arena_tables.Run:
+    def run(texts: int, right: float) -> arena_runs.Run:
         return {"texts": texts, "sets": {"test": {"right": right}}}
 
     runs = {"numlm": [run(1600, 0.4), run(1600, 0.6)], "fone": [run(12800, 1.0)]}
@@ -349,7 +357,7 @@ def test_ablations_are_averaged_over_sets_and_shown_by_seed() -> None:
 def test_charts_are_drawn(tmp_path: Path) -> None:
     figures = {"right": 0.5, "median_relative_error": 0.1}
     for name, sets in {"addition": ["test"], "lengths": ["2 digits", "3 digits"]}.items():
-        budget = arena_tables.BUDGETS[name]._asdict()
+        budget = arena_tasks.BUDGETS[name]._asdict()
         lines = [
             {"contender": contender, "seed": seed, **budget, "texts": texts,
              "sets": dict.fromkeys(sets, figures)}
@@ -361,7 +369,7 @@ def test_charts_are_drawn(tmp_path: Path) -> None:
     arena_charts.main(["--results", str(tmp_path), "--out", str(tmp_path / "charts")])
     for name in ("arena_texts.png", "arena_digits.png"):
         assert (tmp_path / "charts" / name).stat().st_size > 10_000
-    lines = arena_tables.against_texts(arena_tables.load(tmp_path / "addition.jsonl"), "right")
+    lines = arena_runs.against_texts(arena_runs.load(tmp_path / "addition.jsonl"), "right")
     assert lines["fone"] == {1600: [50.0, 50.0], 12800: [50.0, 50.0]}
 
 
