@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -22,12 +23,32 @@ def arms() -> Iterator[Arms]:
     return Arms(NumberLM.from_pretrained(EMBEDDED).eval(), str(EMBEDDED))
 
 
+@pytest.fixture
+def clock_of_passes(arms: Arms, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A second for every pass through a backbone: what is timed can be told to the second."""
+    passes: list[object] = []
+    hooks = [
+        backbone.base_model.register_forward_hook(lambda *_: passes.append(None))
+        for backbone in (arms.model.backbone, arms.backbone)
+    ]
+    clock = SimpleNamespace(perf_counter=lambda: float(len(passes)))
+    monkeypatch.setattr(number_speed, "time", clock)
+    yield
+    for hook in hooks:
+        hook.remove()
+
+
+@pytest.mark.usefixtures("clock_of_passes")
 def test_a_turn_has_a_time_for_every_token(arms: Arms) -> None:
     found = arms.turn("mine", ASKED)
     assert found.tokens == [5, 1], "what digits take more than their space: ` -` is one token"
     assert len(found.digits_alone) == 5
     assert found.digits_alone == sorted(found.digits_alone)
+    assert found.digits_alone == [1, 2, 3, 4, 5]
     assert 0 < found.number_alone < found.number_call
+    assert (found.number_alone, found.number_call) == (1, 2), (
+        "it writes two words, being untrained"
+    )
     assert found.digits_mean == (found.digits_alone[4] + found.digits_alone[0]) / 2
     assert found.digits_right >= 1, "restating a number is what the base model can do"
 
